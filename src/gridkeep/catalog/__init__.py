@@ -1,0 +1,1 @@
+"""Where runs, experiments and artifacts are recorded. `base` is the contract."""

@@ -1,0 +1,140 @@
+"""The contract of a catalog: the record of runs, experiments and artifacts.
+
+Durability: a call that returned is durable against the death of any process (not each against a power cut: the journal on
+disk and the store are the truth, the catalog only lags). Concurrency: any number of processes and threads call at once; a
+busy database is waited for (at least a minute) and never shown as an error. One `Catalog` object may be used from several threads.
+
+Order: every change of an experiment's state or of an artifact takes the next *change number*; numbers become visible in
+order, so a reader that has seen `after` never misses a smaller one.
+
+Deletion: `begin_delete` hides at once, `finish_delete` removes; what is being deleted is in no listing and its name is
+free. Only `deleting` shows it.
+
+Raises CatalogError (or its kin in `errors`), never a driver's exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Run, State
+
+
+class Catalog(Protocol):
+    """See the module's docstring for what all calls share."""
+
+    def close(self) -> None: ...
+
+    # ------------------------------------------------------------------------------------------------------ clusters
+
+    def put_cluster(self, cluster: Cluster) -> None:
+        """Adds or replaces it."""
+        ...
+
+    def cluster(self, name: str) -> Cluster | None: ...
+
+    def clusters(self) -> list[Cluster]:
+        """By name."""
+        ...
+
+    # ---------------------------------------------------------------------------------------------------------- runs
+
+    def create_run(self, run: Run, experiments: Sequence[Experiment]) -> None:
+        """Adds a run and its queued experiments in one transaction. Raises NameTaken, with a free name in its hint."""
+        ...
+
+    def run(self, name: str) -> Run | None:
+        """By name or run_id, with counts, times and totals."""
+        ...
+
+    def runs(
+        self, *, active: bool | None = None, owner: str | None = None, before: str | None = None, limit: int = 100
+    ) -> list[Run]:
+        """Newest first (run_ids are ordered by time). `active`: only those with (True) or without (False) an experiment
+        queued, running or syncing. `before`: the run_id after which the page starts."""
+        ...
+
+    def count_runs(self, *, active: bool, owner: str | None = None) -> int: ...
+
+    # --------------------------------------------------------------------------------------------------- experiments
+
+    def experiment(self, name: str) -> Experiment | None:
+        """By name (`RUN-expN`) or ULID."""
+        ...
+
+    def experiments(self, run_id: str, *, after: int = -1, limit: int | None = None) -> list[Experiment]:
+        """In order of index, those with a greater index than `after`."""
+        ...
+
+    def unfinished(self) -> list[Experiment]:
+        """All experiments queued, running or syncing, in order of submission (created_at, run_id, index)."""
+        ...
+
+    def has_unfinished(self) -> bool:
+        """Whether there is any; cheap, asked by every command."""
+        ...
+
+    def update_experiment(
+        self, experiment_id: str, *, only_from: Iterable[State] | None = None, **changes: Any
+    ) -> bool:
+        """Sets fields (those of `Experiment` that are not ids or totals: state, outcome, reason, exit_code, attempt, started_at,
+        ended_at, finished_at, waiting_for, stop_requested, capture, manifest_sha256) unless its state is not among
+        `only_from`; tells whether it did. Takes a change number."""
+        ...
+
+    def request_stop(self, experiment_id: str, reason: str) -> bool:
+        """Asks for a stop: a queued experiment becomes `stopped` at once (outcome `terminated`, finished now), a running one
+        gets `stop_requested`. False if it is past running."""
+        ...
+
+    # ----------------------------------------------------------------------------------------------------- artifacts
+
+    def record_artifacts(
+        self, experiment_id: str, artifacts: Sequence[Artifact], forget: Sequence[str] = ()
+    ) -> None:
+        """Adds or replaces artifacts by artifact_id, drops those in `forget`, and keeps the experiment's totals
+        (`artifacts` and `bytes`: downloadable and not removed; `missing`; `growing`), all in one transaction. Idempotent. An experiment that is
+        being deleted, or gone, takes nothing and says nothing."""
+        ...
+
+    def artifacts(
+        self,
+        experiment_id: str,
+        *,
+        after: tuple[bytes, str] | None = None,
+        limit: int | None = None,
+        states: Iterable[ArtifactState] | None = None,
+        types: Iterable[str] | None = None,
+        under: bytes | None = None,
+    ) -> list[Artifact]:
+        """In order of (path bytes, artifact_id); a path of None sorts as b"". `after` is that pair of the last one seen.
+        `under`: only the path itself and what lies in it as a folder. Any page costs about the same (keyset)."""
+        ...
+
+    def artifact(self, artifact_id: str) -> Artifact | None: ...
+
+    def artifact_at(self, experiment_id: str, path: bytes) -> Artifact | None: ...
+
+    # ------------------------------------------------------------------------------------------------------- changes
+
+    def last_change(self) -> int: ...
+
+    def changes(self, after: int, limit: int = 1000) -> list[tuple[int, str, str]]:
+        """(number, kind, id) in order; kind is `experiment`, `artifact`, `run_deleted` or `experiment_deleted`. Only the newest change
+        of each thing is there; reading on from the last number seen misses nothing."""
+        ...
+
+    # ------------------------------------------------------------------------------------------------------ deletion
+
+    def begin_delete(self, experiment_ids: Sequence[str]) -> None:
+        """Hides them (and each run that has no other experiment left), all at once. Idempotent."""
+        ...
+
+    def deleting(self) -> list[Experiment]:
+        """What is hidden and not yet finished, so that work goes on after a crash."""
+        ...
+
+    def finish_delete(self, experiment_id: str) -> None:
+        """Removes the experiment's records, and its run with the last one. Idempotent."""
+        ...

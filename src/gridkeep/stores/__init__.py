@@ -1,0 +1,1 @@
+"""Where bytes live. `base` is the contract, `keys` the layout."""
