@@ -1,0 +1,94 @@
+"""What every command works with: the home, the settings, the catalog and the stores of the clusters.
+
+Opening it makes the home if there is none, and starts the engine when work lies waiting for one.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from gridkeep.catalog.base import Catalog
+from gridkeep.catalog.sqlite import open_catalog
+from gridkeep.errors import HomeError, NotFound
+from gridkeep.model import Cluster, Experiment, Run
+from gridkeep.runs import dispatch
+from gridkeep.settings import Home, Settings, home_from, load
+from gridkeep.stores import open_store
+from gridkeep.stores.base import Store
+
+
+@dataclass
+class Context:
+    """An open home. Use it as a context manager."""
+
+    home: Home
+    settings: Settings
+    catalog: Catalog
+    user: str
+    _stores: dict[str, Store] = field(default_factory=dict)
+
+    def store(self, cluster: str) -> Store:
+        """The store of a cluster. Raises NotFound, or what opening it raises."""
+        if cluster not in self._stores:
+            found = self.catalog.cluster(cluster)
+            if found is None:
+                raise NotFound(f"There is no cluster named {cluster}.", "`grid cluster list` shows the known ones.")
+            self._stores[cluster] = open_store(found)
+        return self._stores[cluster]
+
+    def find(self, name: str) -> tuple[Run, Experiment | None] | None:
+        """A run (None beside it), or an experiment with its run, by name or id; None when there is neither."""
+        if run := self.catalog.run(name):
+            return run, None
+        if (experiment := self.catalog.experiment(name)) and (run := self.catalog.run(experiment.run_id)):
+            return run, experiment
+        return None
+
+    def close(self) -> None:
+        self.catalog.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_context(environ: Mapping[str, str] | None = None, *, start_engine: bool = True) -> Context:
+    """Opens the home that `environ` (else this process's environment) names. Raises HomeError, ConfigError, CatalogError."""
+    environ = os.environ if environ is None else environ
+    home = home_from(environ)
+    make_home(home)
+    settings = load(home, environ)
+    catalog = open_catalog(home.catalog)
+    if catalog.cluster("local") is None:
+        catalog.put_cluster(Cluster(name="local", engine="local", store=f"file://{home.store}"))
+    if start_engine:
+        dispatch.wake(home, catalog)
+    return Context(home, settings, catalog, user_name(environ))
+
+
+def make_home(home: Home) -> None:
+    """Makes the folder and its parts, for their owner only. Raises HomeError."""
+    try:
+        for part in ("", "store", "work", "journal", "log"):
+            os.makedirs(os.path.join(home.path, part), mode=0o700, exist_ok=True)
+        if not os.access(home.path, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise HomeError(
+            f"The home {home.path} cannot be used: {error.strerror}.",
+            "Set GRIDKEEP_HOME to a folder that you can write.",
+        ) from None
+
+
+def user_name(environ: Mapping[str, str]) -> str:
+    """Whose runs these are: the login name, else the number."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return environ.get("USER") or str(os.getuid())
