@@ -112,6 +112,7 @@ class RunSpec:
     display: str  # what the user typed, for people
     workdir: str  # where the script starts, relative to the root of the working copy ("" is the root)
     root: str  # the folder that the working copy was taken from
+    umask: int = 0o022  # the submitter's
     in_place: bool = False
     capture: bool = True
     linked: list[str] = field(default_factory=list)  # entries of the working copy that are links to the project's own

@@ -1,0 +1,54 @@
+"""Processes seen from outside: descendants, signals to all of them, the exit status of one that is not our child."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import struct
+
+_PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes); Linux >= 6.13, the exit code since 6.15
+_INFO_EXIT = 1 << 3
+_PIDFD_INFO = struct.Struct("=QQ11Ii")  # mask, cgroup, eleven ids, exit code
+
+
+def descendants(ancestor: int) -> list[int]:
+    """All living processes below `ancestor`, from one look at /proc; zombies are not alive."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b") ")[2].split(b" ", 2)[:2]
+        except (OSError, ValueError):
+            continue
+        if state not in b"ZX":
+            children.setdefault(int(parent), []).append(int(entry))
+    found: list[int] = []
+    unseen = [ancestor]
+    while unseen:
+        below = children.get(unseen.pop(), [])
+        found += below
+        unseen += below
+    return found
+
+
+def send(pids: list[int], number: signal.Signals) -> None:
+    """To each that is still there and ours to signal."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def exit_status(pidfd: int) -> int | None:
+    """The wait status of an ended process that may never have been our child; None where the kernel does not tell."""
+    buffer = bytearray(_PIDFD_INFO.pack(_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer, True)
+    except OSError:
+        return None
+    mask, *_, status = _PIDFD_INFO.unpack(buffer)
+    return status if mask & _INFO_EXIT else None

@@ -1,0 +1,148 @@
+"""One captured execution, as files in a folder: what the supervisor writes to start it, and what the shim leaves behind.
+
+    launch.json   what to execute (written by the supervisor)
+    journal       records, growing (`journal`)
+    shared        counters and the receive buffer, mapped by shim and guard
+    lock          held (flock) by shim or guard while either lives
+    started.json  the shim's and the script's process, once the script has started
+    exit.json     how the script ended, fsynced at once
+    end.json      when the last descendant was gone: the record of the run
+
+The supervisor may die and be started again at any time: `Session(folder)` picks up where the files are.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gridkeep.capture import journal
+from gridkeep.files import is_locked, read_json, write_json
+
+COUNTERS = (
+    "notices",  # notifications received
+    "answered",
+    "records",
+    "lost",  # calls whose path could not be learnt, or whose record could not be written
+    "late",  # calls that went on before we had looked
+    "unreadable",  # of the lost: processes that may not be inspected
+    "io_uring",  # refused, so that programs fall back to calls that can be seen
+    "watchdog",  # answered by the guard because the shim was too slow
+    "guard",  # answered by the guard after the shim's death
+)
+SHARED_SIZE = 2 * mmap.PAGESIZE  # counters in the first page, the receive buffer in the second
+_READ = 1 << 20
+
+
+@dataclass(slots=True, kw_only=True)
+class Launch:
+    """What the shim executes. Paths and words may hold any bytes (surrogateescape)."""
+
+    argv: list[str]
+    cwd: str
+    environ: str  # a JSON file of names and values
+    output: str  # the file that gets what the script prints
+    capture: str  # auto, c, python, watch or off
+    linger: float
+    kill_grace: float
+    umask: int = 0o022
+    extra_env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Ending:
+    """How the script ended. Exactly one of exit_code, signal and error is set; none when nobody saw it."""
+
+    ended_at: float
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None  # it could not be started
+
+
+class Session:
+    """The supervisor's view of a captured execution; see the module's docstring for the folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def start(self, launch: Launch) -> None:
+        """Starts the shim, detached from this process. Starting twice is harmless: the second shim finds the lock or the
+        beginning taken, and leaves."""
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        if not os.path.exists(self._at("launch.json")):
+            write_json(self._at("launch.json"), asdict(launch))
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        # Isolated and without site: the shim must start fast, and the same whatever the user's Python variables say.
+        boot = "import sys; sys.path.append(sys.argv[1]); from gridkeep.capture.shim import main; main(sys.argv[2])"
+        with open(self._at("shim.log"), "ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", boot, root, self.folder],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def started(self) -> dict[str, Any] | None:
+        """`{"shim", "script", "at", "mode", "why"}` once the script runs (or was tried)."""
+        return read_json(self._at("started.json"))
+
+    def ending(self) -> Ending | None:
+        """How the script ended; descendants may still be alive."""
+        found = read_json(self._at("exit.json"))
+        return None if found is None else Ending(**found)
+
+    def end(self) -> dict[str, Any] | None:
+        """The record of the run, once no process of it is left: `{"finished_at", "terminated": [programs ended after
+        lingering], "mode", "counters"}`."""
+        return read_json(self._at("end.json"))
+
+    def alive(self) -> bool:
+        """Whether the shim or its guard lives (or is just being started by another supervisor)."""
+        return is_locked(self._at("lock"))
+
+    def counters(self) -> dict[str, int]:
+        try:
+            with open(self._at("shared"), "rb") as file:
+                values = struct.unpack(f"={len(COUNTERS)}Q", file.read(8 * len(COUNTERS)))
+        except (OSError, struct.error):
+            return {}
+        return dict(zip(COUNTERS, values, strict=True))
+
+    def records(self, offset: int) -> Iterator[tuple[int, journal.Record]]:
+        """(offset behind it, record) for each record in the journal from `offset` to its present end."""
+        try:
+            fd = os.open(self._at("journal"), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            while True:
+                data = os.pread(fd, _READ, offset)
+                last = 0
+                for last, record in journal.decode(data):
+                    yield offset + last, record
+                if last == 0:
+                    return
+                offset += last
+        finally:
+            os.close(fd)
+
+    def stop(self) -> None:
+        """Asks the shim to end the script and all its descendants: SIGTERM, grace, SIGKILL."""
+        if (started := self.started()) and self.alive():
+            try:
+                os.kill(started["shim"], signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+
+    def _at(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
