@@ -1,0 +1,26 @@
+"""The check of a store, the same for every kind: one probe object is written, listed, read and removed.
+
+Knows only the contract.
+"""
+
+from __future__ import annotations
+
+import io
+
+from gridkeep.errors import StoreError
+from gridkeep.model import new_ulid
+from gridkeep.stores.base import Store
+
+
+def probe(store: Store) -> None:
+    """Raises what the store raises, or StoreError when it answers but not with what was put."""
+    name = new_ulid()
+    key, content = f"_probe/{name}/object", name.encode()
+    try:
+        store.put(key, io.BytesIO(content))
+        if [(item.key, item.size) for item in store.list(f"_probe/{name}/")] != [(key, len(content))]:
+            raise StoreError(f"The store {store.uri} does not list an object that was just put there.")
+        if b"".join(store.get(key)) != content:
+            raise StoreError(f"The store {store.uri} gives other bytes than were just put there.")
+    finally:
+        store.delete([key])

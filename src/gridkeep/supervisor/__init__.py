@@ -1,0 +1,1 @@
+"""The life of one experiment: what is written, kept and recorded while it runs."""
