@@ -1,0 +1,133 @@
+"""Clusters and runs in SQL. What a run says of itself beyond its submission is summed up from its
+experiments, when read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gridkeep.catalog.database import Row
+from gridkeep.catalog.rows import (
+    CLUSTER_COLUMNS,
+    EXPERIMENT_COLUMNS,
+    RUN_COLUMNS,
+    chunks,
+    cluster_from,
+    cluster_row,
+    columns,
+    experiment_row,
+    marks,
+    replaced,
+    run_from,
+    run_row,
+)
+from gridkeep.catalog.sql_base import UNFINISHED, Records
+from gridkeep.errors import NameTaken
+from gridkeep.model import Cluster, Experiment, Run, State, derive_state
+
+_CLUSTERS = f"SELECT {columns(CLUSTER_COLUMNS)} FROM clusters"
+_PUT_CLUSTER = (
+    f"INSERT INTO clusters ({columns(CLUSTER_COLUMNS)}) VALUES ({marks(len(CLUSTER_COLUMNS))}) "
+    f"ON CONFLICT (name) DO UPDATE SET {replaced(CLUSTER_COLUMNS)}"
+)
+_ADD_RUN = f"INSERT INTO runs ({columns(RUN_COLUMNS)}, ulid) VALUES ({marks(len(RUN_COLUMNS) + 1)})"
+_ADD_EXPERIMENT = (
+    f"INSERT INTO experiments ({columns(EXPERIMENT_COLUMNS)}, change) "
+    f"VALUES ({marks(len(EXPERIMENT_COLUMNS) + 1)})"
+)
+# `run_from` reads what follows the run_id; the last tells which experiment gives the reason.
+_SUMMED_UP = (
+    "SELECT run_id, state, count(*), min(started_at), max(finished_at), CAST(sum(artifacts) AS BIGINT), "
+    "CAST(sum(bytes) AS BIGINT), CAST(sum(missing) AS BIGINT), min(number) FILTER (WHERE reason IS NOT NULL) "
+    "FROM experiments WHERE NOT deleting AND run_id IN ({ids}) GROUP BY run_id, state"
+)
+
+
+class RunRecords(Records):
+    """The part of the contract on clusters and runs."""
+
+    def put_cluster(self, cluster: Cluster) -> None:
+        with self._db.writing():
+            self._db.run(_PUT_CLUSTER, cluster_row(cluster))
+
+    def cluster(self, name: str) -> Cluster | None:
+        rows = self._db.rows(f"{_CLUSTERS} WHERE name = ?", (name,))
+        return cluster_from(rows[0]) if rows else None
+
+    def clusters(self) -> list[Cluster]:
+        return [cluster_from(row) for row in self._db.rows(f"{_CLUSTERS} ORDER BY name")]
+
+    def create_run(self, run: Run, experiments: Sequence[Experiment]) -> None:
+        with self._db.writing():
+            if self._taken(run.name):
+                message = f"A Run with the name {run.name} already exists"
+                raise NameTaken(message, f"Try the name {self._free(run.name)}.")
+            self._db.run(_ADD_RUN, (*run_row(run), run.ulid))
+            first = self._take_changes(len(experiments))
+            rows = [(*experiment_row(experiment), first + i) for i, experiment in enumerate(experiments)]
+            self._db.run_many(_ADD_EXPERIMENT, rows)
+            # What was deleted once and is put back (rebuilt from the store) is there again.
+            ids = [run.run_id, *(experiment.experiment_id for experiment in experiments)]
+            self._db.run_many("DELETE FROM tombstones WHERE id = ?", [(back,) for back in ids])
+
+    def _taken(self, name: str) -> bool:
+        return bool(self._db.rows("SELECT 1 FROM runs WHERE name = ? AND NOT deleting", (name,)))
+
+    def _free(self, name: str) -> str:
+        number = 2
+        while self._taken(free := name[: 62 - len(str(number))].rstrip("-") + f"-{number}"):
+            number += 1
+        return free
+
+    def run(self, name: str) -> Run | None:
+        column = "run_id" if "_" in name else "name"  # no name has an underscore, every run_id has one
+        found = self._runs(f"{column} = ? AND NOT deleting", [name])
+        return found[0] if found else None
+
+    def runs(
+        self,
+        *,
+        active: bool | None = None,
+        owner: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Run]:
+        where, parameters = _listed(active, owner)
+        if before is not None:
+            where += " AND ulid < ?"
+            parameters.append(before.partition("_")[2])
+        return self._runs(f"{where} ORDER BY ulid DESC LIMIT ?", [*parameters, limit])
+
+    def count_runs(self, *, active: bool, owner: str | None = None) -> int:
+        where, parameters = _listed(active, owner)
+        [[count]] = self._db.rows(f"SELECT count(*) FROM runs WHERE {where}", parameters)
+        return int(count)
+
+    def _runs(self, where: str, parameters: Sequence[Any]) -> list[Run]:
+        with self._db.reading():
+            rows = self._db.rows(f"SELECT {columns(RUN_COLUMNS)} FROM runs WHERE {where}", parameters)
+            groups: dict[str, list[Row]] = {row[0]: [] for row in rows}
+            for ids in chunks(list(groups)):
+                for run_id, *group in self._db.rows(_SUMMED_UP.format(ids=marks(len(ids))), ids):
+                    groups[run_id].append(tuple(group))
+            reasons = {run_id: self._reason(run_id, of_run) for run_id, of_run in groups.items()}
+        return [run_from(row, groups[row[0]], reasons[row[0]]) for row in rows]
+
+    def _reason(self, run_id: str, groups: Sequence[Row]) -> str | None:
+        """That of the first experiment with one, among those whose state decides the run's."""
+        decisive = derive_state({State(group[0]): group[1] for group in groups})
+        number = next((group[-1] for group in groups if group[0] == decisive), None)
+        sql = "SELECT reason FROM experiments WHERE run_id = ? AND number = ?"
+        return None if number is None else str(self._db.rows(sql, (run_id, number))[0][0])
+
+
+def _listed(active: bool | None, owner: str | None) -> tuple[str, list[Any]]:
+    """The condition of a listing of runs, and its parameters."""
+    where, parameters = "NOT deleting", []
+    if owner is not None:
+        where += " AND created_by = ?"
+        parameters.append(owner)
+    if active is not None:
+        among = "IN" if active else "NOT IN"
+        where += f" AND run_id {among} (SELECT run_id FROM experiments WHERE {UNFINISHED})"
+    return where, parameters
