@@ -2,20 +2,21 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gridkeep.errors import ConfigError
-from gridkeep.runs.sweep import plan, read_arguments, read_params
+from gridkeep.runs.sweep import Combination, plan, read_arguments, read_params
 
 
-def experiments(*args, **options):
+def experiments(*args: str, **options: Any) -> list[Combination]:
     return plan(read_arguments(args), **options).combinations
 
 
-def values_of(text, **options):
+def values_of(text: str, **options: Any) -> list[Any]:
     return [each.params["x"] for each in experiments("--x", text, **options)]
 
 
