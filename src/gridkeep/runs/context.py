@@ -42,6 +42,8 @@ class Context:
 
     def find(self, name: str) -> tuple[Run, Experiment | None] | None:
         """A run (None beside it), or an experiment with its run, by name or id; None when there is neither."""
+        if not name.isascii():
+            return None  # no name is like that, and a database need not take what is no text
         if run := self.catalog.run(name):
             return run, None
         if (experiment := self.catalog.experiment(name)) and (run := self.catalog.run(experiment.run_id)):
