@@ -87,7 +87,13 @@ def encode(record: Record) -> bytes:
         parts.append(path)
     length = _HEAD.size + sum(map(len, parts))
     parts[0] = _HEAD.pack(
-        length, record.op, len(record.paths), record.marks, record.tid & 0xFFFFFFFF, record.flags, record.time_ns
+        length,
+        record.op,
+        len(record.paths),
+        record.marks,
+        record.tid & 0xFFFFFFFF,
+        record.flags,
+        record.time_ns,
     )
     return b"".join(parts)
 

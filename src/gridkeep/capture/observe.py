@@ -84,7 +84,11 @@ class Observer:
         except OSError as error:
             if not self._valid(identity):
                 return Seen()
-            known = b"%s of %s: %s" % (call.kind.name.lower().encode(), program_name(tid), text or b"unknown path")
+            known = b"%s of %s: %s" % (
+                call.kind.name.lower().encode(),
+                program_name(tid),
+                text or b"unknown path",
+            )
             reason = (error.strerror or "cannot be learnt").encode()
             path = known + b" (" + reason + b")"
             return Seen(Record(Op.LOST, tid, 0, time.time_ns(), ((path, ABSENT),)))

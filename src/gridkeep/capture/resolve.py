@@ -20,7 +20,7 @@ _OWN_DEVICES = re.compile(rb"/+dev/+(?:fd/+(\d+)|(stdin|stdout|stderr))$")
 _STANDARD = {b"stdin": b"0", b"stdout": b"1", b"stderr": b"2"}
 
 
-class NoTarget(Exception):  # noqa: N818 - not a fault: the call cannot touch any file that we keep
+class NoTarget(Exception):
     """Nothing to record: the parent folder is not there (the call will fail), or it is no place for files."""
 
 

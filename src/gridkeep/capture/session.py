@@ -93,7 +93,8 @@ class Session:
 
     def started(self) -> dict[str, Any] | None:
         """`{"shim", "script", "at", "mode", "why"}` once the script runs (or was tried)."""
-        return read_json(self._at("started.json"))
+        found: dict[str, Any] | None = read_json(self._at("started.json"))
+        return found
 
     def ending(self) -> Ending | None:
         """How the script ended; descendants may still be alive."""
@@ -103,7 +104,8 @@ class Session:
     def end(self) -> dict[str, Any] | None:
         """The record of the run, once no process of it is left: `{"finished_at", "terminated": [programs ended after
         lingering], "mode", "counters"}`."""
-        return read_json(self._at("end.json"))
+        found: dict[str, Any] | None = read_json(self._at("end.json"))
+        return found
 
     def alive(self) -> bool:
         """Whether the shim or its guard lives (or is just being started by another supervisor)."""
@@ -145,4 +147,3 @@ class Session:
 
     def _at(self, name: str) -> str:
         return os.path.join(self.folder, name)
-

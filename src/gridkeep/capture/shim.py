@@ -139,7 +139,13 @@ class Shim:
         self._fork_guard(pidfd)
         write_json(
             self._at("started.json"),
-            {"shim": os.getpid(), "script": self._script, "at": time.time(), "mode": self._mode, "why": self._why},
+            {
+                "shim": os.getpid(),
+                "script": self._script,
+                "at": time.time(),
+                "mode": self._mode,
+                "why": self._why,
+            },
         )
         ours.send(b"g")  # only now: what has no started.json has not run
         error = os.read(error_out, 4096)
@@ -346,7 +352,14 @@ def _become_script(launch: Launch, channel: socket.socket, error_in: int) -> NoR
         os.dup2(output, 1)
         os.dup2(output, 2)
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (
+            signal.SIGCHLD,
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGHUP,
+            signal.SIGPIPE,
+            signal.SIGXFSZ,
+        ):
             signal.signal(number, signal.SIG_DFL)
         environ = read_json(launch.environ) | launch.extra_env
         os.umask(launch.umask)

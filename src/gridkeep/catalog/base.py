@@ -24,6 +24,11 @@ from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Run, St
 class Catalog(Protocol):
     """See the module's docstring for what all calls share."""
 
+    @property
+    def warning(self) -> str | None:
+        """What the user should know of where it lies (a network file system), if anything."""
+        ...
+
     def close(self) -> None: ...
 
     # ------------------------------------------------------------------------------------------------------ clusters
@@ -49,7 +54,12 @@ class Catalog(Protocol):
         ...
 
     def runs(
-        self, *, active: bool | None = None, owner: str | None = None, before: str | None = None, limit: int = 100
+        self,
+        *,
+        active: bool | None = None,
+        owner: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
     ) -> list[Run]:
         """Newest first (run_ids are ordered by time). `active`: only those with (True) or without (False) an experiment
         queued, running or syncing. `before`: the run_id after which the page starts."""

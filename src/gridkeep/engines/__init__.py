@@ -1,0 +1,1 @@
+"""Where supervisors are executed. `base` is the contract."""

@@ -1,0 +1,166 @@
+"""Looks at one touched file and says what it is now: unchanged, gone, growing, or ready to be sent.
+
+Reads the file system and the ledger's entry, nothing else; sends nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from gridkeep.capture.journal import Stamp
+from gridkeep.settings import Settings
+from gridkeep.supervisor.ledger import Entry, Ledger, Phase
+from gridkeep.supervisor.settle import Rest, open_for_reading, rest
+from gridkeep.supervisor.tracker import Tracker, written
+
+_PROBE_MIN, _PROBE_MAX = 0.1, 1.0  # seconds between two looks at an open file: a tenth of its age
+_GROWTH = 1.25  # a growing file is copied again when it has grown by a quarter
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A file to be sent: whole, or what there is of it now."""
+
+    path: bytes
+    prefix: bool
+    leasable: bool
+
+
+class Examiner:
+    """`final`: the script and all its descendants are gone, so nobody has a file open any more."""
+
+    def __init__(self, ledger: Ledger, tracker: Tracker, settings: Settings) -> None:
+        self._ledger = ledger
+        self._tracker = tracker
+        self._settings = settings
+        self.final = False
+
+    def examine(self, entry: Entry, now: float) -> Send | None:
+        """Moves the entry on; returns what to send. An entry that is to be sent has no version in the store any more as far as the ledger
+        says: the catalog must hear that before it is overwritten."""
+        try:
+            st = os.lstat(entry.path)
+        except OSError as error:
+            if error.errno in _GONE:
+                self._gone(entry)
+            else:
+                self._unreadable(entry, error, now)
+            return None
+        entry.renamed_to = None
+        if not stat.S_ISREG(st.st_mode):
+            self._not_a_file(entry, st)
+            return None
+        is_written = written(entry, Stamp.of(st))
+        entry.proven = entry.proven or is_written
+        try:
+            fd = open_for_reading(entry.path)
+        except OSError as error:
+            if error.errno in _GONE:
+                self._later(entry, now)
+            elif is_written:
+                self._unreadable(entry, error, now)
+            else:
+                self._settle(entry, Phase.UNCHANGED)
+            return None
+        try:
+            resting = self.final or (entry.leasable and rest(fd) is Rest.CLOSED)
+        finally:
+            os.close(fd)
+        if not resting:
+            if is_written:
+                return self._growing(entry, st, now)
+            self._later(entry, now)
+            return None
+        if not is_written:
+            self._settle(entry, Phase.UNCHANGED)
+            return None
+        if entry.sha256 and not entry.partial and _same_version(entry, st):
+            self._settle(entry, Phase.STORED)
+            return None
+        return self._send(entry, st, Phase.READY, prefix=False)
+
+    # ------------------------------------------------------------------------------------------------------- what it is
+
+    def _gone(self, entry: Entry) -> None:
+        if entry.renamed_to is not None and entry.sha256 is None:
+            # The new name is listed in its place.
+            self._withdraw(entry)
+        elif entry.proven:
+            reason = "removed by the run"
+            if entry.renamed_to is not None:
+                reason = f"renamed to {entry.renamed_to.decode(errors='replace')}"
+            self._tracker.leave_out(entry, Phase.REMOVED, reason)
+        else:
+            self._withdraw(entry)
+
+    def _withdraw(self, entry: Entry) -> None:
+        """It is no artifact. What was there before the run is remembered, should it come back."""
+        if entry.created:
+            self._ledger.drop(entry)
+        else:
+            self._settle(entry, Phase.UNCHANGED)
+
+    def _not_a_file(self, entry: Entry, st: os.stat_result) -> None:
+        if stat.S_ISDIR(st.st_mode):
+            self._ledger.drop(entry)
+            return
+        reason = "special file"
+        if stat.S_ISLNK(st.st_mode):
+            try:
+                reason = f"symbolic link to {os.readlink(entry.path).decode(errors='replace')}"
+            except OSError:
+                reason = "symbolic link"
+        self._tracker.leave_out(entry, Phase.IGNORED, reason)
+
+    def _settle(self, entry: Entry, phase: Phase) -> None:
+        if phase is Phase.UNCHANGED and entry.published:
+            self._ledger.drop(entry)  # the catalog must forget it
+            entry.published = False
+        entry.phase, entry.due, entry.rewrites = phase, None, 0
+        if phase is Phase.STORED:
+            entry.dirty = True
+        self._ledger.put(entry)
+
+    def _later(self, entry: Entry, now: float) -> None:
+        entry.due = now + min(max((now - entry.touched_at) / 10, _PROBE_MIN), _PROBE_MAX)
+        self._ledger.put(entry)
+
+    def _unreadable(self, entry: Entry, error: OSError, now: float) -> None:
+        reason = f"cannot be read: {error.strerror}"
+        if self.final:
+            entry.phase, entry.due = Phase.MISSING, None
+        else:
+            entry.phase, entry.due = Phase.READY, now + _PROBE_MAX  # it may be let go later
+        entry.dirty = entry.dirty or entry.reason != reason or self.final
+        entry.reason = reason
+        self._ledger.put(entry)
+
+    def _growing(self, entry: Entry, st: os.stat_result, now: float) -> Send | None:
+        if entry.phase is not Phase.GROWING:
+            entry.phase, entry.dirty = Phase.GROWING, True
+        self._later(entry, now)
+        grown = entry.size is None or st.st_size >= entry.size * _GROWTH
+        limit = self._settings.growing_interval if grown else self._settings.growing_interval_max
+        if now - entry.unsaved_since < limit or (entry.sha256 and _same_version(entry, st)):
+            return None
+        return self._send(entry, st, Phase.GROWING, prefix=True)
+
+    def _send(self, entry: Entry, st: os.stat_result, phase: Phase, *, prefix: bool) -> Send:
+        entry.phase, entry.due, entry.dirty = phase, None, True
+        entry.sha256 = None  # about to be replaced: listing and bytes never differ
+        entry.size = st.st_size
+        self._ledger.put(entry)
+        return Send(entry.path, prefix, leasable=bool(entry.leasable) and not self.final)
+
+
+def _same_version(entry: Entry, st: os.stat_result) -> bool:
+    return (entry.ino, entry.size, entry.mtime_ns, entry.ctime_ns) == (
+        st.st_ino,
+        st.st_size,
+        st.st_mtime_ns,
+        st.st_ctime_ns,
+    )

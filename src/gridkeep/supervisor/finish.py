@@ -1,0 +1,111 @@
+"""The end of an experiment: what goes to the store beside its files, and the proof that all of it is there.
+
+In this order, each step safe to repeat: the output log, the record of the experiment, a check of everything against a listing of
+the store, the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from typing import BinaryIO, cast
+
+from gridkeep.errors import ObjectExists, StoreError
+from gridkeep.model import JSON, Experiment, Run, iso
+from gridkeep.stores.base import Store
+from gridkeep.stores.keys import artifacts_prefix, experiment_key, manifest_key, output_log_key
+from gridkeep.supervisor import manifest
+from gridkeep.supervisor.ledger import Ledger, Phase
+from gridkeep.supervisor.publish import Publisher
+from gridkeep.supervisor.settle import Version
+
+
+def put_record(store: Store, run: Run, experiment: Experiment) -> None:
+    """The record of the experiment: at its start, and again with its outcome. Raises StoreError."""
+    record: JSON = {
+        "format": 1,
+        **experiment.to_json(),
+        "args": experiment.args,
+        "index": experiment.index,
+        "run": run.name,
+        "run_id": run.run_id,
+        "kind": run.kind,
+        "cluster": run.cluster,
+        "created_by": run.created_by,
+        "submitted_at": iso(run.created_at),
+        "spec": asdict(run.spec),
+    }
+    data = json.dumps(record, indent=1, ensure_ascii=True).encode() + b"\n"
+    store.put(experiment_key(experiment.experiment_id), io.BytesIO(data))
+
+
+def put_output(store: Store, ulid: str, path: str) -> int:
+    """The output log as far as it has come; returns its size. Raises StoreError, OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        version = Version(fd, prefix=True)
+        store.put(output_log_key(ulid), cast(BinaryIO, version))
+        return version.size
+    finally:
+        os.close(fd)
+
+
+def differences(store: Store, ulid: str, ledger: Ledger) -> int:
+    """Compares what the ledger calls stored with a listing of the store; what is not there as it should be is to be sent again.
+    Returns how many. Raises StoreError."""
+    found = {item.key: (item.size, item.etag) for item in store.list(artifacts_prefix(ulid))}
+    wrong = [
+        key
+        for key, size, etag in ledger.stored_keys()
+        if found.get(key, (None, None)) not in ((size, etag), (size, None))
+    ]
+    for key in wrong:
+        entry = ledger.entry_by_key(key)
+        if entry is not None:
+            entry.sha256, entry.dirty = None, True
+            if entry.phase is Phase.STORED:
+                entry.phase, entry.due = Phase.READY, 0.0
+            ledger.put(entry)
+    return len(wrong)
+
+
+def put_manifest(
+    store: Store, run: Run, experiment: Experiment, ledger: Ledger, publisher: Publisher, folder: str
+) -> str:
+    """Writes the manifest, last of all; returns its SHA-256. One that an earlier supervisor of the same attempt put there is
+    believed. Raises StoreError."""
+    key = manifest_key(experiment.experiment_id)
+    totals = ledger.totals()
+    header = manifest.make_header(
+        run,
+        experiment,
+        files=totals["files"],
+        size=totals["bytes"],
+        missing=totals["missing"],
+        ignored=totals["ignored"],
+        removed=totals["removed"],
+    )
+    with tempfile.TemporaryFile(dir=folder) as file:
+        digest = manifest.write(cast(BinaryIO, file), header, publisher.artifacts())
+        file.seek(0)
+        try:
+            store.put(key, cast(BinaryIO, file), if_absent=True)
+            return digest
+        except ObjectExists:
+            return _own_manifest(store, key, experiment)
+
+
+def _own_manifest(store: Store, key: str, experiment: Experiment) -> str:
+    digest, first = hashlib.sha256(), b""
+    for chunk in store.get(key):
+        digest.update(chunk)
+        if b"\n" not in first:
+            first += chunk
+    header, _ = manifest.read([first])
+    if (header["experiment_id"], header["attempt"]) != (experiment.experiment_id, experiment.attempt):
+        raise StoreError("Another attempt has written the manifest of this experiment.")
+    return digest.hexdigest()

@@ -1,0 +1,334 @@
+"""The ledger: every file that the run touched and how far it has come, on disk beside the journal.
+
+One SQLite file that only the experiment's supervisor opens. It can be killed at any moment: the offset up to which the journal
+was read is committed together with what was read, so a new supervisor reads on from there. Knows nothing of stores or
+catalogs; a million files never sit in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from gridkeep.capture.journal import Stamp
+from gridkeep.model import new_ulid
+
+UNKNOWN_INO = -1  # pre-state that cannot be trusted: whatever is there counts as written
+
+
+class Phase(StrEnum):
+    """How far a file has come."""
+
+    TOUCHED = "touched"  # opened for writing, renamed, …: to be looked at
+    GROWING = "growing"  # somebody has it open for writing
+    READY = "ready"  # to be sent
+    STORED = "stored"
+    UNCHANGED = "unchanged"  # nothing was written: no artifact
+    REMOVED = "removed"
+    MISSING = "missing"
+    IGNORED = "ignored"
+
+
+UNSETTLED = (Phase.TOUCHED, Phase.GROWING, Phase.READY)
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """One file. Times of `due`, `touched_at` and `unsaved_since` are monotonic seconds of the present supervisor."""
+
+    path: bytes  # canonical; for a loss whose path is unknown, a number
+    artifact_id: str
+    listed: bytes | None
+    phase: Phase
+    reason: str | None = None
+    due: float | None = None  # when to look at it again
+    # What was there before the run: ino 0 for nothing, UNKNOWN_INO for "cannot be told".
+    pre_dev: int = 0
+    pre_ino: int = 0
+    pre_size: int = 0
+    pre_mtime_ns: int = 0
+    pre_ctime_ns: int = 0
+    first_at_ns: int = 0  # time of the first record
+    opened: bool = False  # for writing: only then can its content have changed in place
+    proven: bool = False  # a version that the run wrote was seen to exist
+    renamed_to: bytes | None = None  # listed path of the new name, while nothing has come under the old one
+    leasable: bool = True  # whether a lease may be tried on it
+    rewrites: int = 0
+    touched_at: float = 0.0
+    unsaved_since: float = 0.0  # since when the store lacks what is there: its first touch, or the last copy
+    tries: int = 0  # copies thrown away in a row because it changed meanwhile
+    # The version in the store, with the stamp of the file that it was read from; sha256 None: none.
+    size: int | None = None
+    sha256: str | None = None
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
+    ino: int | None = None
+    mode: int | None = None
+    key: str | None = None
+    etag: str | None = None
+    partial: bool = False  # that version is a prefix of a growing file
+    summarized: bool = False  # listed as one of its folder's count only
+    swept: bool = False  # found by the last sweep, not by capture
+    dirty: bool = False  # the catalog does not have it as it is
+    published: bool = False  # the catalog has it
+
+    @property
+    def created(self) -> bool:
+        return self.pre_ino == 0
+
+
+_COLUMNS = [item.name for item in fields(Entry)]
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    path BLOB PRIMARY KEY, artifact_id TEXT NOT NULL, listed BLOB, phase TEXT NOT NULL, reason TEXT, due REAL,
+    pre_dev INTEGER, pre_ino INTEGER, pre_size INTEGER, pre_mtime_ns INTEGER, pre_ctime_ns INTEGER,
+    first_at_ns INTEGER, opened INTEGER, proven INTEGER, renamed_to BLOB, leasable INTEGER, rewrites INTEGER, touched_at REAL, unsaved_since REAL, tries INTEGER,
+    size INTEGER, sha256 TEXT, mtime_ns INTEGER, ctime_ns INTEGER, ino INTEGER, mode INTEGER, key TEXT, etag TEXT,
+    partial INTEGER, summarized INTEGER, swept INTEGER, dirty INTEGER, published INTEGER
+);
+CREATE INDEX IF NOT EXISTS entries_due ON entries (due) WHERE due IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entries_dirty ON entries (path) WHERE dirty;
+CREATE INDEX IF NOT EXISTS entries_unsettled ON entries (phase) WHERE phase IN ('touched', 'growing', 'ready');
+CREATE INDEX IF NOT EXISTS entries_listed ON entries (listed, artifact_id);
+CREATE TABLE IF NOT EXISTS folders (
+    path BLOB, phase TEXT, artifact_id TEXT, reason TEXT, count INTEGER, dirty INTEGER, PRIMARY KEY (path, phase)
+);
+CREATE TABLE IF NOT EXISTS forgotten (artifact_id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS snapshot (path BLOB PRIMARY KEY, ino INTEGER, size INTEGER, mtime_ns INTEGER);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value);
+"""
+_INSERT = f"INSERT OR REPLACE INTO entries ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM entries"
+
+
+class Ledger:
+    """See the module. Not for several threads. Raises sqlite3.Error only where the disk fails it (full, I/O)."""
+
+    def __init__(self, path: str) -> None:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=60)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute(
+            "PRAGMA synchronous=OFF"
+        )  # the journal and the store are the truth after a power cut
+        self._db.execute("PRAGMA cache_size=-8192")
+        self._db.executescript(_SCHEMA)
+        # Monotonic times of a supervisor before us mean nothing: look at everything that is under way now.
+        self._db.execute(
+            "UPDATE entries SET due = 0, touched_at = 0, unsaved_since = 0 WHERE due IS NOT NULL"
+        )
+        self.resume()
+
+    def resume(self) -> None:
+        """Whatever was under way and forgotten is to be looked at again."""
+        query = "UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready') AND due IS NULL"
+        self._db.execute(query)
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; may be nested."""
+        if self._db.in_transaction:
+            yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    # --------------------------------------------------------------------------------------------------------- facts
+
+    def fact(self, name: str, default: Any = None) -> Any:
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return default if row is None else row[0]
+
+    def set_fact(self, name: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    # ------------------------------------------------------------------------------------------------------- entries
+
+    def get(self, path: bytes) -> Entry | None:
+        row = self._db.execute(f"{_SELECT} WHERE path = ?", (path,)).fetchone()
+        return None if row is None else _entry(row)
+
+    def put(self, entry: Entry) -> None:
+        self._db.execute(_INSERT, [getattr(entry, name) for name in _COLUMNS])
+
+    def drop(self, entry: Entry) -> None:
+        """Forgets a file that turned out to be none; the catalog hears of it if it had it."""
+        self._db.execute("DELETE FROM entries WHERE path = ?", (entry.path,))
+        if entry.published:
+            self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (entry.artifact_id,))
+
+    def due(self, now: float, limit: int) -> list[Entry]:
+        """What is to be looked at by now, the longest due first."""
+        rows = self._db.execute(f"{_SELECT} WHERE due <= ? ORDER BY due LIMIT ?", (now, limit))
+        return [_entry(row) for row in rows]
+
+    def next_due(self) -> float | None:
+        due: float | None = self._db.execute("SELECT min(due) FROM entries WHERE due IS NOT NULL").fetchone()[
+            0
+        ]
+        return due
+
+    def all_due(self) -> None:
+        """Everything unsettled is to be looked at now."""
+        self._db.execute("UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready')")
+
+    def unsettled(self) -> int:
+        """How many files are not yet stored, missing, removed, ignored or unchanged."""
+        query = "SELECT count(*) FROM entries WHERE phase IN ('touched', 'growing', 'ready')"
+        return int(self._db.execute(query).fetchone()[0])
+
+    def below(self, folder: bytes) -> Iterator[Entry]:
+        """All entries in a folder, however deep."""
+        low, high = folder + b"/", folder + b"0"  # "0" follows "/"
+        yield from map(
+            _entry, self._db.execute(f"{_SELECT} WHERE path > ? AND path < ?", (low, high)).fetchall()
+        )
+
+    def add_loss(self, reason: str) -> None:
+        """A loss whose path is unknown."""
+        number = self._db.execute("SELECT count(*) FROM entries WHERE listed IS NULL").fetchone()[0]
+        self.put(
+            Entry(
+                path=b"%d" % number,
+                artifact_id=new_artifact_id(),
+                listed=None,
+                phase=Phase.MISSING,
+                reason=reason,
+                dirty=True,
+            )
+        )
+
+    # --------------------------------------------------------------------------------------------- what the catalog lacks
+
+    def dirty(self, limit: int) -> list[Entry]:
+        return [_entry(row) for row in self._db.execute(f"{_SELECT} WHERE dirty LIMIT ?", (limit,))]
+
+    def dirty_folders(self) -> list[tuple[bytes, Phase, str, str, int]]:
+        """(folder, phase, artifact_id, reason, count) of summaries that the catalog lacks."""
+        query = "SELECT path, phase, artifact_id, reason, count FROM folders WHERE dirty"
+        return [(row[0], Phase(row[1]), *row[2:]) for row in self._db.execute(query)]
+
+    def folders(self) -> list[tuple[bytes, Phase, str, str, int]]:
+        """All summaries, as `dirty_folders`."""
+        query = "SELECT path, phase, artifact_id, reason, count FROM folders ORDER BY path"
+        return [(row[0], Phase(row[1]), *row[2:]) for row in self._db.execute(query)]
+
+    def forgotten(self) -> list[str]:
+        return [row[0] for row in self._db.execute("SELECT artifact_id FROM forgotten")]
+
+    def published(self, paths: Iterable[bytes], forgotten: Sequence[str]) -> None:
+        """The catalog has these as they are, and all folders' summaries."""
+        self._db.executemany(
+            "UPDATE entries SET dirty = 0, published = 1 WHERE path = ?", ((p,) for p in paths)
+        )
+        self._db.executemany("DELETE FROM forgotten WHERE artifact_id = ?", ((name,) for name in forgotten))
+        self._db.execute("UPDATE folders SET dirty = 0 WHERE dirty")
+
+    def count(self, phase: Phase) -> int:
+        return int(self._db.execute("SELECT count(*) FROM entries WHERE phase = ?", (phase,)).fetchone()[0])
+
+    def summarize(self, entry: Entry, by: int = 1) -> None:
+        """Lists the entry as one more (or, `by` -1, one less) of its folder, instead of by itself."""
+        folder = os.path.dirname(entry.listed or b"") + b"/"
+        self._db.execute(
+            "INSERT INTO folders VALUES (?, ?, ?, ?, ?, 1)"
+            " ON CONFLICT (path, phase) DO UPDATE SET count = count + excluded.count, dirty = 1",
+            (folder, entry.phase, new_artifact_id(), entry.reason, by),
+        )
+        entry.summarized = by > 0
+
+    # -------------------------------------------------------------------------------------------------------- manifest
+
+    def listed(self) -> Iterator[Entry]:
+        """All entries that are artifacts, in the order of their listed paths, without holding them all."""
+        query = f"{_SELECT} WHERE phase <> 'unchanged' AND NOT summarized ORDER BY listed, artifact_id"
+        cursor = self._db.execute(query)
+        while rows := cursor.fetchmany(1000):
+            yield from map(_entry, rows)
+
+    def stored_keys(self) -> Iterator[tuple[str, int, str | None]]:
+        """(key, size, etag) of all that has bytes in the store."""
+        cursor = self._db.execute("SELECT key, size, etag FROM entries WHERE sha256 IS NOT NULL")
+        while rows := cursor.fetchmany(1000):
+            yield from rows
+
+    def entry_by_key(self, key: str) -> Entry | None:
+        row = self._db.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchone()
+        return None if row is None else _entry(row)
+
+    def totals(self) -> dict[str, int]:
+        """`files`, `bytes`, `missing`, `ignored`, `removed`, and `swept` (found by the last sweep)."""
+        found = {"files": 0, "bytes": 0, "missing": 0, "ignored": 0, "removed": 0, "swept": 0}
+        query = "SELECT phase, count(*), sum(sha256 IS NOT NULL), sum(size), sum(swept) FROM entries GROUP BY phase"
+        for phase, count, kept, size, swept in self._db.execute(query):
+            found["swept"] += swept or 0
+            if phase in ("missing", "ignored", "removed"):
+                found[phase] = count
+            elif phase != "unchanged":
+                found["files"] += kept or 0
+                found["bytes"] += size or 0
+        return found
+
+    # -------------------------------------------------------------------------------------------------------- snapshot
+
+    def take_snapshot(self, tree: bytes) -> None:
+        """Notes every file of the working copy as it stands before the script starts."""
+        with self.transaction():
+            self._db.execute("DELETE FROM snapshot")
+            rows = ((path, st.st_ino, st.st_size, st.st_mtime_ns) for path, st in walk(tree))
+            self._db.executemany("INSERT INTO snapshot VALUES (?, ?, ?, ?)", rows)
+
+    def unseen_changes(self, tree: bytes) -> Iterator[tuple[bytes, os.stat_result, Stamp]]:
+        """Files of the working copy that differ from the snapshot and of which no record told: (path, as it is, as it was)."""
+        for path, st in walk(tree):
+            if self._db.execute("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone():
+                continue
+            query = "SELECT ino, size, mtime_ns FROM snapshot WHERE path = ?"
+            before = self._db.execute(query, (path,)).fetchone()
+            if before == (st.st_ino, st.st_size, st.st_mtime_ns):
+                continue
+            ino, size, mtime_ns = before or (0, 0, 0)
+            yield path, st, Stamp(st.st_dev, ino, size, mtime_ns, 0, stat.S_IFREG if ino else 0)
+
+
+def new_artifact_id() -> str:
+    return f"art_{new_ulid()}"
+
+
+def walk(tree: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Every regular file of a tree with its lstat; links are not followed, what cannot be read is passed over."""
+    unseen = [tree]
+    while unseen:
+        try:
+            with os.scandir(unseen.pop()) as entries:
+                for entry in entries:
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            unseen.append(entry.path)
+                        elif entry.is_file(follow_symlinks=False):
+                            yield entry.path, entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue
+        except OSError:
+            continue
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    entry = Entry(**dict(zip(_COLUMNS, row, strict=True)))
+    entry.phase = Phase(entry.phase)
+    return entry

@@ -1,0 +1,155 @@
+"""What stands before the script's start: its working copy, its surroundings, and how its files will be called."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+
+from gridkeep.capture.journal import Stamp
+from gridkeep.capture.session import Launch
+from gridkeep.errors import GridError
+from gridkeep.files import read_json, take_lock, write_json
+from gridkeep.model import Experiment, Run
+from gridkeep.settings import Home, Settings
+from gridkeep.supervisor import workcopy
+from gridkeep.supervisor.ledger import Ledger
+from gridkeep.supervisor.naming import Naming
+
+BUILD_PATIENCE = 3600.0  # seconds that experiments wait for the one that runs the on_build actions
+
+
+class Preparation:
+    """For one experiment; `prepare()` may be repeated after a crash."""
+
+    def __init__(
+        self, home: Home, settings: Settings, run: Run, experiment: Experiment, ledger: Ledger
+    ) -> None:
+        self._home = home
+        self._settings = settings
+        self._run = run
+        self._experiment = experiment
+        self._ledger = ledger
+        self._environ_file = environ_file(home, run)
+        spec = run.spec
+        self.tree = spec.root if spec.in_place else home.work(experiment.experiment_id)
+        environ = read_json(self._environ_file) or {}
+        self.naming = Naming(
+            os.fsencode(self.tree),
+            {os.fsencode(os.path.join(spec.root, name)): os.fsencode(name) for name in spec.linked},
+            os.fsencode(home.path),
+            os.fsencode(environ.get("HOME") or _user_home()),
+            [*self._settings.exclude, *spec.exclude],
+        )
+
+    def prepare(self) -> Launch:
+        """Makes the working copy, notes how it stands, and says what to execute. Raises GridError, OSError."""
+        spec, folder = self._run.spec, self._home.journal(self._experiment.experiment_id)
+        if not spec.in_place:
+            self._make_tree()
+        if not self._ledger.fact("snapshot"):
+            self._ledger.take_snapshot(os.fsencode(self.tree))
+            self._ledger.set_fact("snapshot", 1)
+        cwd = os.path.join(self.tree, spec.workdir) if spec.workdir else self.tree
+        argv = [*spec.argv, *self._experiment.args]
+        if not os.path.isabs(argv[0]):
+            argv[0] = os.path.join(cwd, argv[0])
+        return Launch(
+            argv=_with_actions(argv, spec.on_experiment_start, spec.on_experiment_end),
+            cwd=cwd,
+            environ=self._environ_file,
+            output=os.path.join(folder, "output.log"),
+            capture=self._settings.capture if spec.capture else "off",
+            linger=self._settings.linger,
+            kill_grace=self._settings.kill_grace,
+            umask=spec.umask,
+            extra_env={
+                "GRID_RUN_NAME": self._run.name,
+                "GRID_EXPERIMENT_NAME": self._experiment.name,
+                "GRID_EXPERIMENT_ID": self._experiment.experiment_id,
+                "GRID_CLUSTER_ID": self._run.cluster,
+                "GRID_USER_ID": self._run.created_by,
+                "GRID_ARTIFACTS_SOCKET": os.path.join(folder, "artifacts.sock"),
+                "PYTHONUNBUFFERED": "1",
+                "PWD": cwd,
+                **_gpus(),
+            },
+        )
+
+    def unseen_changes(self) -> Iterator[tuple[bytes, Stamp]]:
+        """Files of the working copy that differ from how it stood, and of which no record told; with how they stood."""
+        for path, _, before in self._ledger.unseen_changes(os.fsencode(self.tree)):
+            yield path, before
+
+    def _make_tree(self) -> None:
+        source = self._home.work(self._run.ulid)
+        if self._run.spec.on_build:
+            self._build(source)
+        if os.path.isdir(self.tree):
+            return
+        if self._run.experiments == 1 and os.path.isdir(source):
+            os.rename(source, self.tree)  # nobody else wants it
+        else:
+            workcopy.clone(source, self.tree)
+
+    def _build(self, source: str) -> None:
+        """The on_build actions, once for a run, in the copy that its experiments are cloned from."""
+        folder = self._home.journal(self._run.ulid)
+        done = os.path.join(folder, "built.json")
+        lock = take_lock(os.path.join(folder, "build.lock"), BUILD_PATIENCE)
+        try:
+            result = read_json(done)
+            if result is None and os.path.isdir(source):
+                result = self._run_build(source)
+                write_json(done, result)
+            if result and result["code"] != 0:
+                raise GridError(
+                    f"The on_build action failed with exit code {result['code']}: {result['command']}"
+                )
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _run_build(self, source: str) -> dict[str, object]:
+        cwd = os.path.join(source, self._run.spec.workdir)
+        log = os.path.join(self._home.journal(self._experiment.experiment_id), "output.log")
+        with open(log, "ab") as output:
+            for command in self._run.spec.on_build:
+                code = subprocess.run(
+                    ["/bin/sh", "-c", command],
+                    cwd=cwd,
+                    env=read_json(self._environ_file),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                ).returncode
+                if code != 0:
+                    return {"code": code, "command": command}
+        return {"code": 0}
+
+
+def environ_file(home: Home, run: Run) -> str:
+    """The submitter's environment: names and values, readable by its owner only."""
+    return os.path.join(home.journal(run.ulid), "environ.json")
+
+
+def _with_actions(argv: list[str], before: list[str], after: list[str]) -> list[str]:
+    """The script between shell commands; its exit status stays its own."""
+    if not before and not after:
+        return argv
+    lines = ["set -e", *before, "set +e", '"$@"', "status=$?", *after, "exit $status"]
+    return ["/bin/sh", "-c", "\n".join(lines), "sh", *argv]
+
+
+def _gpus() -> dict[str, str]:
+    """The devices that the engine reserved, if it did."""
+    name = "CUDA_VISIBLE_DEVICES"
+    return {name: os.environ[name]} if os.environ.get("GRIDKEEP_GPUS_RESERVED") and name in os.environ else {}
+
+
+def _user_home() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return "/"
