@@ -111,9 +111,9 @@ class Bench:
         return self._run([GRID, *args])
 
     def _run(self, command: list[str]) -> str:
-        done = subprocess.run(
-            command, cwd=self.project, env=self.environ, stdout=subprocess.PIPE, text=True, check=True
-        )
+        done = subprocess.run(command, cwd=self.project, env=self.environ, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{command} failed:\n{done.stderr}")
         return done.stdout
 
     def _clean(self) -> None:
