@@ -52,12 +52,11 @@ def locate(cwd: str, home: str) -> tuple[str, str]:
     return root, os.path.relpath(cwd, root)
 
 
-def survey(cwd: str, settings: Settings, home: str) -> WorkingCopy:
-    """What a copy taken in `cwd` would hold; copies nothing.
+def survey(root: str, workdir: str, settings: Settings, home: str) -> WorkingCopy:
+    """What a copy would hold, of the root and workdir that `locate` found; copies nothing.
 
-    Raises GridError when it would be over `settings.copy_limit` or lack `cwd`, ConfigError for a bad `.gridignore`.
+    Raises GridError when it would be over `settings.copy_limit` or lack `workdir`, ConfigError for a bad `.gridignore`.
     """
-    root, workdir = locate(cwd, home)
     if root == os.path.realpath(home):
         raise GridError("Gridkeep's own home cannot be the folder of a run.", "Run it from your project.")
     selection = Selection(root, workdir, settings, home)

@@ -49,7 +49,8 @@ def checkout(folder: Path, ignore: str = "") -> Path:
 
 def copied(cwd: Path, home: Path, **changes: Any) -> tuple[Path, WorkingCopy]:
     dest = home / "work" / "copy"
-    taken = take(survey(str(cwd), replace(Settings(), **changes), str(home)), str(dest))
+    root, workdir = locate(str(cwd), str(home))
+    taken = take(survey(root, workdir, replace(Settings(), **changes), str(home)), str(dest))
     return dest, taken
 
 
@@ -208,7 +209,7 @@ def test_the_home_inside_the_project_is_left_out(project):
 
 def test_the_home_itself_is_no_project(home):
     with pytest.raises(GridError, match="own home"):
-        survey(str(home), Settings(), str(home))
+        survey(str(home), "", Settings(), str(home))
 
 
 def test_unreadable_files_are_named_and_not_fatal():
@@ -432,7 +433,7 @@ from gridkeep.supervisor.workcopy import survey, take
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", {home!r}], check=True)
 os.mkdir({home + "/work"!r})
 try:
-    take(survey({project!r}, Settings(), {home!r}), {home + "/work/ulid"!r})
+    take(survey({project!r}, "", Settings(), {home!r}), {home + "/work/ulid"!r})
 except HomeError as error:
     print(error.message, os.listdir({home + "/work"!r}))
 """
