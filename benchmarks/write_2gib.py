@@ -68,7 +68,7 @@ def main() -> None:
 
 
 class Bench:
-    """The two ways to run the writer. Both begin with no dirty page in memory and leave nothing behind."""
+    """The two ways to run the writer. Both begin on a machine at rest and leave nothing behind."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder = folder
@@ -82,13 +82,13 @@ class Bench:
         self.environ = {**os.environ, "GRIDKEEP_HOME": str(folder / "home")}
 
     def plain(self) -> float:
-        os.sync()
+        rest()
         done = self._run([sys.executable, str(self.script), *self.args])
         self._clean()
         return float(done)
 
     def captured(self) -> float:
-        os.sync()
+        rest()
         name = self._grid("run", "--name", f"write-{time.time_ns()}", str(self.script), *self.args).split()[
             -1
         ]
@@ -118,7 +118,12 @@ class Bench:
 
     def _clean(self) -> None:
         self.target.unlink(missing_ok=True)
-        os.sync()
+
+
+def rest() -> None:
+    """Until the disk has what was written and the pages of what was deleted are free again."""
+    os.sync()
+    time.sleep(2)
 
 
 if __name__ == "__main__":
