@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
 import struct
+import time
 
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes); Linux >= 6.13, the exit code since 6.15
 _INFO_EXIT = 1 << 3
@@ -43,12 +45,22 @@ def send(pids: list[int], number: signal.Signals) -> None:
             pass
 
 
-def exit_status(pidfd: int) -> int | None:
-    """The wait status of an ended process that may never have been our child; None where the kernel does not tell."""
-    buffer = bytearray(_PIDFD_INFO.pack(_INFO_EXIT, *[0] * 13))
-    try:
-        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer, True)
-    except OSError:
-        return None
-    mask, *_, status = _PIDFD_INFO.unpack(buffer)
-    return status if mask & _INFO_EXIT else None
+def exit_status(pidfd: int, patience: float = 2.0) -> int | None:
+    """The wait status of an ended process that may never have been our child; None where the kernel does not tell.
+
+    It tells once the process has been reaped by whoever is its parent now: `patience` is how many seconds that may take.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        buffer = bytearray(_PIDFD_INFO.pack(_INFO_EXIT, *[0] * 13))
+        try:
+            fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer, True)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                return None
+        mask, *_, status = _PIDFD_INFO.unpack(buffer)
+        if mask & _INFO_EXIT:
+            return int(status)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from gridkeep.capture.session import Session
@@ -35,7 +36,8 @@ _TICK = 0.05  # seconds between two looks at the journal while there is somethin
 _IDLE_TICK = 0.1
 _PUBLISH_EVERY = 0.15  # records reach the catalog at most this much late
 _CHECK_EVERY = 0.25  # stop requests, the time limit, the script's end
-_BATCH = 500
+_BATCH = 500  # files looked at in a turn
+_RECORDS = 2000  # of the journal read in a turn
 _TRIES = 5  # of copying a file that changes under us when nobody should have it open
 _PREFIX_TRIES = 3  # of copying a growing file before it is said that it cannot be
 _QUEUED_AHEAD = 64  # files handed to the transfer threads before they are free
@@ -198,14 +200,12 @@ class Life:
         """Journal records to ledger entries; the offset is committed with them. Returns how many."""
         now, count = time.monotonic(), 0
         name = f"offset-{self._experiment.attempt}"
-        offset = self._ledger.fact(name, 0)
-        for offset, record in self._session.records(offset):  # noqa: B007 - its last value is wanted
+        behind = self._ledger.fact(name, 0)
+        for behind, record in islice(self._session.records(behind), _RECORDS):  # noqa: B020 - it is where to go on
             self._tracker.apply(record, now)
             count += 1
-            if count >= 4 * _BATCH:
-                break
         if count:
-            self._ledger.set_fact(name, offset)
+            self._ledger.set_fact(name, behind)
         return count
 
     def _examine(self) -> int:
