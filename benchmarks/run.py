@@ -4,7 +4,8 @@
     python benchmarks/run.py startup listing    these
     python benchmarks/run.py --markdown         the table of docs/performance.md
 
-A benchmark is a program here that takes `--json` (see `report`); the results go to `benchmarks/results/` too.
+A benchmark is a program here that takes `--json` (see `report`); one that prints a plain object of names and
+numbers will do. The results go to `benchmarks/results/` as well. Exit status 1: one failed, or missed what it was to reach.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ def main() -> int:
         if done.returncode:
             failed.append(name)
             continue
-        results.append(json.loads(done.stdout) | {"seconds": round(time.monotonic() - start, 1)})
+        found = json.loads(done.stdout)
+        if "figures" not in found:
+            found = {"benchmark": name, "figures": [plain_figure(what, found[what]) for what in found]}
+        results.append(found | {"seconds": round(time.monotonic() - start, 1)})
 
     record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "results": results}
     folder = HERE / "results"
@@ -70,13 +74,18 @@ def machine() -> dict[str, Any]:
     }
 
 
+def plain_figure(what: str, value: float) -> dict[str, Any]:
+    """A figure of a benchmark that prints names and numbers only."""
+    return {"what": what, "value": value, "unit": "", "reach": None, "reached": None}
+
+
 def rows(record: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     verdict = {True: "yes", False: "NO", None: ""}
     return [
         (
             result["benchmark"],
             row["what"],
-            f"{row['value']:g} {row['unit']}",
+            f"{row['value']:,.6g} {row['unit']}".strip(),
             row["reach"] or "",
             verdict[row["reached"]],
         )
