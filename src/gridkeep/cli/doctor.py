@@ -1,0 +1,177 @@
+"""`grid doctor`: what works on this machine, what does not, and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import click
+
+from gridkeep import __version__, capture
+from gridkeep.cli.output import echo, print_json, printable, table
+from gridkeep.errors import GridError
+from gridkeep.runs import dispatch
+from gridkeep.runs.context import Context, open_context
+from gridkeep.settings import Settings, home_from, parse_duration, with_sources
+from gridkeep.terminal import many, size
+
+_BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "microsoft-edge",
+)
+_SCARCE = 10**9  # free bytes below which the home gets a warning
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `level` is `ok`, `warning` or `failed`; `facts` are for machines."""
+
+    name: str
+    level: str
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@click.command(short_help="Say what works on this machine, what does not, and why.")
+@click.option("--settings", "show_settings", is_flag=True, help="List all settings with value and source.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(show_settings: bool, as_json: bool) -> int:
+    """Say what works on this machine, what does not, and why. Exit status 1 when something has failed."""
+    if show_settings:
+        _settings(as_json)
+        return 0
+    findings = list(examine())
+    if as_json:
+        print_json(
+            [{"name": one.name, "level": one.level, "text": one.text, **one.facts} for one in findings]
+        )
+    else:
+        echo(f"gridkeep {__version__}")
+        echo(table(["", "", ""], ([one.name, one.level, one.text] for one in findings))[1:])
+    return 1 if any(one.level == "failed" for one in findings) else 0
+
+
+def examine() -> Iterator[Finding]:
+    """Looks at everything in turn; what cannot be looked at is a finding too."""
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    yield _capture()
+    try:
+        # What is, not what would be after this command: no engine is started.
+        with open_context(start_engine=False) as context:
+            yield _home(context)
+            yield _catalog(context)
+            for cluster in context.catalog.clusters():
+                yield _store(context, cluster.name)
+            yield _engine(context)
+    except GridError as error:
+        yield Finding(
+            "home", "failed", f"{error.message} {error.hint or ''}".strip(), {"path": home_from().path}
+        )
+    yield _tool("ffmpeg", ("ffmpeg",), "videos of browser runs")
+    yield _tool("browser", _BROWSERS, "browser runs")
+
+
+def _capture() -> Finding:
+    mode, why = capture.probe()
+    level = "ok" if mode in ("c", "python") else "warning"
+    return Finding("capture", level, f"{mode}: {why}", {"mode": mode, "why": why})
+
+
+def _home(context: Context) -> Finding:
+    path = context.home.path
+    free = shutil.disk_usage(path).free
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    kind = _filesystem(path)
+    facts = {"path": path, "filesystem": kind, "free_bytes": free, "mode": f"{mode:04o}"}
+    text = f"{printable(path)} ({kind}, {size(free)} free)"
+    if mode & 0o077:
+        return Finding("home", "warning", f"{text}: others may look into it, `chmod 700` ends that", facts)
+    return Finding("home", "warning" if free < _SCARCE else "ok", text, facts)
+
+
+def _filesystem(path: str) -> str:
+    """The type of the filesystem that holds `path`: that of the mount with the longest path to it, the last one if
+    several lie upon each other (proc(5), mountinfo)."""
+    path, best, kind = os.path.realpath(path), "", "unknown filesystem"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                before, _, after = line.partition(" - ")
+                point = (
+                    before.split()[4].encode("latin-1", "ignore").decode("unicode_escape")
+                )  # \040 is a space
+                if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
+                    best, kind = point, after.split()[0]
+    except (OSError, IndexError, UnicodeDecodeError):
+        pass
+    return kind
+
+
+def _catalog(context: Context) -> Finding:
+    from gridkeep.catalog.sqlite import SqliteDatabase
+
+    database = SqliteDatabase(context.home.catalog)
+    try:
+        version = database.version()
+    finally:
+        database.close()
+    warning = context.catalog.warning
+    text = f"{printable(context.home.catalog)} (version {version})"
+    facts = {"version": version, "warning": warning}
+    return Finding(
+        "catalog", "warning" if warning else "ok", f"{text}: {warning}" if warning else text, facts
+    )
+
+
+def _store(context: Context, cluster: str) -> Finding:
+    name, facts = f"store {cluster}", {"cluster": cluster}
+    try:
+        store = context.store(cluster)
+        store.check()
+    except GridError as error:
+        return Finding(name, "failed", f"{error.message} {error.hint or ''}".strip(), facts)
+    return Finding(name, "ok", f"{store.uri}: writes, lists, reads and deletes", {**facts, "uri": store.uri})
+
+
+def _engine(context: Context) -> Finding:
+    alive = dispatch.engine_alive(context.home)
+    waiting = len(context.catalog.unfinished())
+    facts = {"alive": alive, "unfinished": waiting}
+    if not alive and waiting:
+        return Finding(
+            "engine", "warning", f"not running, with {many(waiting, 'experiment')} unfinished", facts
+        )
+    return Finding("engine", "ok", "running" if alive else "not running; it starts when there is work", facts)
+
+
+def _tool(name: str, programs: tuple[str, ...], purpose: str) -> Finding:
+    path = next(filter(None, map(shutil.which, programs)), None)
+    return Finding(name, "ok", path or f"not found; only {purpose} need it", {"path": path})
+
+
+def setting_text(name: str, value: Any) -> str:
+    """A setting's value as one would write it."""
+    parse = next(item.metadata["parse"] for item in fields(Settings) if item.name == name)
+    if value is None:
+        return "auto"
+    if isinstance(value, list):
+        return ", ".join(value) or "(none)"
+    return f"{value:g}s" if parse is parse_duration else str(value)
+
+
+def _settings(as_json: bool) -> None:
+    found = with_sources(home_from())
+    if as_json:
+        print_json({name: {"value": value, "source": source} for name, (value, source) in found.items()})
+        return
+    rows = [[name, setting_text(name, value), source] for name, (value, source) in found.items()]
+    echo(table(["Setting", "Value", "Source"], rows))

@@ -1,0 +1,168 @@
+"""Deleting: everything of an experiment goes, nothing of another, and the reply says how much went.
+
+First it is hidden in the catalog, at once; then objects, working copy and journal go; the records go last. So a
+deletion that was cut off anywhere is finished by whoever looks next (`finish_deletions`). A lock lets one process of
+the home delete at a time; a supervisor that still lives is let finish first, or it would put back what has gone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from gridkeep.errors import Conflict, GridError, StoreError
+from gridkeep.files import is_locked, take_lock
+from gridkeep.model import Experiment
+from gridkeep.runs.context import Context
+from gridkeep.runs.pick import Picked
+from gridkeep.runs.stop import stop
+from gridkeep.stores.base import Store
+from gridkeep.stores.keys import experiment_prefix
+from gridkeep.supervisor.copying import remove_tree
+
+_BATCH = 1000
+_LOOK_EVERY = 0.1  # seconds
+_ULID = re.compile("[0-9a-hjkmnp-tv-z]{26}")
+
+
+@dataclass(slots=True)
+class Erased:
+    """What went: experiments, objects of the store (files, logs and manifests), and their bytes."""
+
+    experiments: int = 0
+    objects: int = 0
+    bytes: int = 0
+
+
+def delete(
+    context: Context,
+    picked: Picked,
+    *,
+    force: bool = False,
+    waiting: Callable[[list[Experiment]], None] = lambda _: None,
+    progress: Callable[[Erased], None] = lambda _: None,
+) -> Erased:
+    """Deletes the picked experiments, and each run with its last one; returns when store and home are clean of them.
+    `waiting` is told now and then what is still being stopped, `progress` what has gone.
+
+    Raises Conflict when one is active, unless `force`: then it is stopped first. Raises StoreError when the store does
+    not take part; the rest is then done later (`finish_deletions`).
+    """
+    active = [one for one in picked.experiments.values() if one.state.active]
+    if active and not force:
+        raise still_active(active)
+    stop(context, active, waiting=waiting)
+    erased = Erased()
+    while True:
+        with _alone(
+            context
+        ) as alone:  # before it begins: nobody else shall do, and count, what is asked of us
+            if alone:
+                context.catalog.begin_delete(list(picked.experiments))
+                while left := _begun(context, picked.experiments):
+                    _erase_all(context, left, erased, progress)
+                    if left := _begun(context, picked.experiments):  # their supervisors still live
+                        waiting(left)
+                        time.sleep(_LOOK_EVERY)
+                return erased
+        time.sleep(_LOOK_EVERY)
+
+
+def finish_deletions(context: Context) -> Erased:
+    """Does what can be done now of deletions that were begun: not while another process is at it, not what a
+    supervisor still works on, nor what a store refuses. For whoever looks now and then; safe at any moment."""
+    erased = Erased()
+    with _alone(context) as alone:
+        if alone:
+            for experiment in context.catalog.deleting():
+                with suppress(StoreError):
+                    _erase_all(context, [experiment], erased, lambda _: None)
+    return erased
+
+
+def still_active(active: list[Experiment]) -> GridError:
+    """The refusal, which names the first of them."""
+    first, more = active[0], len(active) - 1
+    others = f", and {more} more" if more else ""
+    return Conflict(
+        f"{first.name} is still {first.state}{others}: what is active is not deleted.",
+        f"Stop it first with `grid stop run {first.run}`, or say `--force`.",
+    )
+
+
+@contextmanager
+def _alone(context: Context) -> Iterator[bool]:
+    """Whether this process is the one that deletes, until the end of the block."""
+    lock = take_lock(os.path.join(context.home.path, "delete.lock"))
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _begun(context: Context, ids: Collection[str]) -> list[Experiment]:
+    """Those of `ids` that are hidden and not yet gone."""
+    return [one for one in context.catalog.deleting() if one.experiment_id in ids]
+
+
+def _erase_all(
+    context: Context, experiments: list[Experiment], erased: Erased, progress: Callable[[Erased], None]
+) -> None:
+    """Those that no supervisor works on."""
+    for one in experiments:
+        if not is_locked(os.path.join(context.home.journal(one.experiment_id), "supervisor.lock")):
+            _erase(context, one, erased, progress)
+
+
+def _erase(
+    context: Context, experiment: Experiment, erased: Erased, progress: Callable[[Erased], None]
+) -> None:
+    ulid, home = experiment.experiment_id, context.home
+    if not _ULID.fullmatch(ulid):
+        raise Conflict(f"{ulid!r} is no experiment_id: nothing is deleted under it.", "Report this, please.")
+    # The run's record may be hidden with it; the ULID is no other's in any store.
+    for cluster in context.catalog.clusters():
+        _erase_prefix(context.store(cluster.name), experiment_prefix(ulid), erased, progress)
+    _erase_folders(home.work(ulid), f"{home.work(ulid)}.partial", home.journal(ulid))
+    if _is_last(context, experiment):
+        run_ulid = experiment.run_id.partition("_")[2]
+        if _ULID.fullmatch(run_ulid):
+            _erase_folders(home.work(run_ulid), home.journal(run_ulid))
+    context.catalog.finish_delete(ulid)
+    erased.experiments += 1
+    progress(erased)
+
+
+def _is_last(context: Context, experiment: Experiment) -> bool:
+    """Whether its run has no other experiment left, neither visible nor being deleted."""
+    if context.catalog.experiments(experiment.run_id, limit=1):
+        return False
+    return all(
+        other.run_id != experiment.run_id or other.experiment_id == experiment.experiment_id
+        for other in context.catalog.deleting()
+    )
+
+
+def _erase_prefix(store: Store, prefix: str, erased: Erased, progress: Callable[[Erased], None]) -> None:
+    before: list[str] = []
+    while batch := [item.key for item in itertools.islice(store.list(prefix), _BATCH)]:
+        if batch == before:
+            raise StoreError(
+                f"The store {store.uri} keeps {batch[0]} although it was deleted.", "Check its rules."
+            )
+        erased.bytes += store.delete(batch)
+        erased.objects += len(batch)
+        before = batch
+        progress(erased)
+
+
+def _erase_folders(*paths: str) -> None:
+    for path in paths:
+        while os.path.lexists(path):  # again where others remove it too
+            remove_tree(path)
