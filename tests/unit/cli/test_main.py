@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from gridkeep.cli.main import ALIASES, COMMANDS, LazyGroup, cli
+from gridkeep.cli.main import ALIASES, COMMANDS, LazyGroup, _unexpected, cli
 from tests.unit.made import make_run
 
 NAMES = [name for commands in COMMANDS.values() for name in commands]
@@ -89,17 +89,13 @@ def test_fault_of_ours_is_two_lines_and_a_log(context, call):
     assert "Traceback" in log.read_text()
 
 
-def test_fault_of_ours_where_no_log_can_be_written(context, call):
-    make_run(context, "my-run", ["completed"])
-    with sqlite3.connect(context.home.catalog) as database:
-        database.execute("UPDATE runs SET spec = 'no JSON'")
-    database.close()
-    log = Path(context.home.log)
-    log.rmdir()
-    log.symlink_to("/proc/nowhere")  # opening the home passes over it, and nothing can be written there
-    answer = call("history")
-    assert answer.code == 1
-    assert "Hint: Its details could not be kept (" in answer.err or "cannot be used" in answer.err
+def test_fault_of_ours_where_no_log_can_be_written(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRIDKEEP_HOME", str(tmp_path / "file" / "home"))
+    assert _unexpected(ValueError("oh")) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "Error: An unexpected ValueError ended this command."
+    assert second.startswith("Hint: Its details could not be kept (Not a directory: ")
 
 
 def test_home_that_cannot_be_made(tmp_path):
