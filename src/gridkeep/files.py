@@ -13,7 +13,8 @@ from typing import Any
 
 
 def write_json(path: str, value: Any) -> None:
-    """The whole new file or what was there, whoever is killed. Words may hold any bytes (surrogateescape). Raises OSError."""
+    """The whole new file or what was there, whoever is killed. Words may hold any bytes (surrogateescape). Raises
+    OSError."""
     temporary = f"{path}.{os.getpid()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(fd, "w", encoding="ascii") as file:

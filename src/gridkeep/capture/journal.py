@@ -1,12 +1,12 @@
 """The journal: what a process tree did to files, in the order of its system calls, as an append-only file of records.
 
-The shim writes it and the supervisor reads it; it is all that passes between them but for three small files (`session`). The C
-shim writes the same bytes. A record stands in the file before the call that it tells of goes on, so a dead script's last
-write is known.
+The shim writes it and the supervisor reads it; it is all that passes between them but for three small files
+(`session`). The C shim writes the same bytes. A record stands in the file before the call that it tells of goes on, so
+a dead script's last write is known.
 
 Layout, little-endian: `u32 length` of the whole record, `u8 op`, `u8 number of paths`, `u16 marks`, `u32 thread id`,
-`u64 flags of the call`, `i64 time` (ns since the epoch), then for each path its *pre-state* (`u64 dev, u64 ino, i64 size, i64 mtime_ns,
-i64 ctime_ns, u32 mode`; ino 0: nothing was there), `u32 length` and the path's bytes.
+`u64 flags of the call`, `i64 time` (ns since the epoch), then for each path its *pre-state* (`u64 dev`, `u64 ino`,
+`i64 size`, `i64 mtime_ns`, `i64 ctime_ns`, `u32 mode`; ino 0: nothing was there), `u32 length` and the path's bytes.
 """
 
 from __future__ import annotations

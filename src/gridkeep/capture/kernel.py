@@ -60,8 +60,8 @@ class _Program(ctypes.Structure):
 def install_filter(program: bytes) -> int:
     """Puts the calling process and all its descendants under the filter; returns the listener's descriptor.
 
-    Without CAP_SYS_ADMIN it gives up gaining privileges by exec first, as the kernel demands. Raises OSError (EBUSY: there is a
-    listener above us already; ENOSYS, EINVAL: the kernel has none).
+    Without CAP_SYS_ADMIN it gives up gaining privileges by exec first, as the kernel demands. Raises OSError (EBUSY:
+    there is a listener above us already; ENOSYS, EINVAL: the kernel has none).
     """
     prog = _Program(len(program) // 8, program)
 
@@ -80,8 +80,8 @@ def install_filter(program: bytes) -> int:
 
 
 class Listener:
-    """The supervisor's end of a filter. The receive buffer is the caller's (a writable buffer of a page or more, so that ioctl works
-    in place: an id in flight is then known to whoever shares that memory)."""
+    """The supervisor's end of a filter. The receive buffer is the caller's (a writable buffer of a page or more, so
+    that ioctl works in place: an id in flight is then known to whoever shares that memory)."""
 
     def __init__(self, fd: int, buffer: mmap.mmap) -> None:
         self.fd = fd
@@ -151,7 +151,8 @@ _remote = (_Iovec * 2)()
 
 
 def read_string(tid: int, address: int) -> bytes:
-    """The NUL-terminated string at `address` of a thread, at most PATH_MAX bytes. Raises OSError (EPERM: not ours to read)."""
+    """The NUL-terminated string at `address` of a thread, at most PATH_MAX bytes. Raises OSError (EPERM: not ours to
+    read)."""
     first = PAGE - address % PAGE  # the next page may not be there: two pieces
     first = min(first, PATH_MAX)
     _remote[0].base, _remote[0].length = address, first

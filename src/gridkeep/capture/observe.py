@@ -49,8 +49,8 @@ class Seen:
 
 
 class Observer:
-    """Turns notifications into `Seen`. `output` is the stamp of the output log: who opens it by name (as `> /dev/stderr`) must not
-    truncate it. `valid` tells whether a notification's thread still waits."""
+    """Turns notifications into `Seen`. `output` is the stamp of the output log: who opens it by name (as
+    `> /dev/stderr`) must not truncate it. `valid` tells whether a notification's thread still waits."""
 
     def __init__(self, output: Stamp, valid: Callable[[int], bool]) -> None:
         self._resolver = Resolver()

@@ -1,8 +1,8 @@
 """The shim: the script's parent, the reaper of its descendants, and the eye that sees their writes.
 
-A small process of its own that knows no store and no catalog. It puts the script under the filter, answers each notification once
-its record stands in the journal, and writes down how the script ended. Beside it sits the *guard* (`guard`), a fork that
-answers when the shim is slow or dead. Imports only what starts fast.
+A small process of its own that knows no store and no catalog. It puts the script under the filter, answers each
+notification once its record stands in the journal, and writes down how the script ended. Beside it sits the *guard*
+(`guard`), a fork that answers when the shim is slow or dead. Imports only what starts fast.
 """
 
 from __future__ import annotations
@@ -275,8 +275,8 @@ class Shim:
 
 
 class Guard:
-    """A fork of the shim that shares its listener, buffer and journal: it lets a call go on that the shim has not answered in
-    time, and does the shim's seeing (not its reaping) after its death."""
+    """A fork of the shim that shares its listener, buffer and journal: it lets a call go on that the shim has not
+    answered in time, and does the shim's seeing (not its reaping) after its death."""
 
     def __init__(self, eye: Eye, shared: Shared, shim: int, pidfd: int, finish: Any) -> None:
         self._eye = eye

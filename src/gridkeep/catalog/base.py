@@ -1,8 +1,9 @@
 """The contract of a catalog: the record of runs, experiments and artifacts.
 
-Durability: a call that returned is durable against the death of any process (not each against a power cut: the journal on
-disk and the store are the truth, the catalog only lags). Concurrency: any number of processes and threads call at once; a
-busy database is waited for (at least a minute) and never shown as an error. One `Catalog` object may be used from several threads.
+Durability: a call that returned is durable against the death of any process (not each against a power cut: the journal
+on disk and the store are the truth, the catalog only lags). Concurrency: any number of processes and threads call at
+once; a busy database is waited for (at least a minute) and never shown as an error. One `Catalog` object may be used
+from several threads.
 
 Order: every change of an experiment's state or of an artifact takes the next *change number*; numbers become visible in
 order, so a reader that has seen `after` never misses a smaller one.
@@ -88,9 +89,9 @@ class Catalog(Protocol):
     def update_experiment(
         self, experiment_id: str, *, only_from: Iterable[State] | None = None, **changes: Any
     ) -> bool:
-        """Sets fields (those of `Experiment` that are not ids or totals: state, outcome, reason, exit_code, attempt, started_at,
-        ended_at, finished_at, waiting_for, stop_requested, capture, manifest_sha256) unless its state is not among
-        `only_from`; tells whether it did. Takes a change number."""
+        """Sets fields (those of `Experiment` that are not ids or totals: state, outcome, reason, exit_code, attempt,
+        started_at, ended_at, finished_at, waiting_for, stop_requested, capture, manifest_sha256) unless its state is
+        not among `only_from`; tells whether it did. Takes a change number."""
         ...
 
     def request_stop(self, experiment_id: str, reason: str) -> bool:
@@ -104,8 +105,8 @@ class Catalog(Protocol):
         self, experiment_id: str, artifacts: Sequence[Artifact], forget: Sequence[str] = ()
     ) -> None:
         """Adds or replaces artifacts by artifact_id, drops those in `forget`, and keeps the experiment's totals
-        (`artifacts` and `bytes`: downloadable and not removed; `missing`; `growing`), all in one transaction. Idempotent. An experiment that is
-        being deleted, or gone, takes nothing and says nothing."""
+        (`artifacts` and `bytes`: downloadable and not removed; `missing`; `growing`), all in one transaction.
+        Idempotent. An experiment that is being deleted, or gone, takes nothing and says nothing."""
         ...
 
     def artifacts(
@@ -131,8 +132,8 @@ class Catalog(Protocol):
     def last_change(self) -> int: ...
 
     def changes(self, after: int, limit: int = 1000) -> list[tuple[int, str, str]]:
-        """(number, kind, id) in order; kind is `experiment`, `artifact`, `run_deleted` or `experiment_deleted`. Only the newest change
-        of each thing is there; reading on from the last number seen misses nothing."""
+        """(number, kind, id) in order; kind is `experiment`, `artifact`, `run_deleted` or `experiment_deleted`. Only
+        the newest change of each thing is there; reading on from the last number seen misses nothing."""
         ...
 
     # ------------------------------------------------------------------------------------------------------ deletion

@@ -1,7 +1,8 @@
-"""The engine's background process: gives queued experiments to their engine as there is room, and lost ones a new supervisor.
+"""The engine's background process: gives queued experiments to their engine as there is room, and lost ones a new
+supervisor.
 
-`python -m gridkeep.runs.dispatcher HOME`. It remembers nothing: the catalog says what is to be done and locks say who lives, so it
-may be killed at any time; whichever command comes next starts another.
+`python -m gridkeep.runs.dispatcher HOME`. It remembers nothing: the catalog says what is to be done and locks say who
+lives, so it may be killed at any time; whichever command comes next starts another.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class Dispatcher:
     # ---------------------------------------------------------------------------------------------------------- room
 
     def _reserved(self, unfinished: list[Experiment]) -> Reserved:
-        """What those take that execute their script. One that waits for runs of its own takes nothing, or both would wait for
-        ever."""
+        """What those take that execute their script. One that waits for runs of its own takes nothing, or both would
+        wait for ever."""
         reserved = Reserved()
         waiting = {self._run(experiment).parent for experiment in unfinished}
         for experiment in unfinished:
@@ -220,8 +221,8 @@ def _memory(text: str | None) -> int:
 
 
 def main(path: str) -> None:
-    """Serves the home until it is idle. Work that came in the last moment is looked for once more after the lock is given up: who
-    brought it saw the lock held, and started nobody."""
+    """Serves the home until it is idle. Work that came in the last moment is looked for once more after the lock is
+    given up: who brought it saw the lock held, and started nobody."""
     os.umask(0o077)
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -14,8 +14,8 @@ from gridkeep.settings import Home
 
 
 def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bool = False) -> None:
-    """Removes an ended experiment's working copy and journal, and its run's with the last experiment. Repeating does no harm.
-    `keep_tree`: something in the working copy could not be stored."""
+    """Removes an ended experiment's working copy and journal, and its run's with the last experiment. Repeating does no
+    harm. `keep_tree`: something in the working copy could not be stored."""
     if experiment.state.active or experiment.outcome == Outcome.SYNC:
         return
     if not keep_tree:

@@ -8,26 +8,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from gridkeep.capture.journal import Stamp
 from gridkeep.settings import Settings
 from gridkeep.supervisor.ledger import Entry, Ledger, Phase
 from gridkeep.supervisor.settle import Rest, open_for_reading, rest
 from gridkeep.supervisor.tracker import Tracker, written
+from gridkeep.supervisor.transfers import ToSend
 
 _PROBE_MIN, _PROBE_MAX = 0.1, 1.0  # seconds between two looks at an open file: a tenth of its age
 _GROWTH = 1.25  # a growing file is copied again when it has grown by a quarter
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A file to be sent: whole, or what there is of it now."""
-
-    path: bytes
-    prefix: bool
-    leasable: bool
 
 
 class Examiner:
@@ -39,9 +30,9 @@ class Examiner:
         self._settings = settings
         self.final = False
 
-    def examine(self, entry: Entry, now: float) -> Send | None:
-        """Moves the entry on; returns what to send. An entry that is to be sent has no version in the store any more as far as the ledger
-        says: the catalog must hear that before it is overwritten."""
+    def examine(self, entry: Entry, now: float) -> ToSend | None:
+        """Moves the entry on; returns what to send. An entry that is to be sent has no version in the store any more as
+        far as the ledger says: the catalog must hear that before it is overwritten."""
         try:
             st = os.lstat(entry.path)
         except OSError as error:
@@ -139,7 +130,7 @@ class Examiner:
         entry.reason = reason
         self._ledger.put(entry)
 
-    def _growing(self, entry: Entry, st: os.stat_result, now: float) -> Send | None:
+    def _growing(self, entry: Entry, st: os.stat_result, now: float) -> ToSend | None:
         if entry.phase is not Phase.GROWING:
             entry.phase, entry.dirty = Phase.GROWING, True
         self._later(entry, now)
@@ -149,12 +140,15 @@ class Examiner:
             return None
         return self._send(entry, st, Phase.GROWING, prefix=True)
 
-    def _send(self, entry: Entry, st: os.stat_result, phase: Phase, *, prefix: bool) -> Send:
+    def _send(self, entry: Entry, st: os.stat_result, phase: Phase, *, prefix: bool) -> ToSend:
         entry.phase, entry.due, entry.dirty = phase, None, True
         entry.sha256 = None  # about to be replaced: listing and bytes never differ
         entry.size = st.st_size
         self._ledger.put(entry)
-        return Send(entry.path, prefix, leasable=bool(entry.leasable) and not self.final)
+        assert entry.listed is not None
+        return ToSend(
+            entry.path, entry.listed, st.st_size, prefix, leasable=bool(entry.leasable) and not self.final
+        )
 
 
 def _same_version(entry: Entry, st: os.stat_result) -> bool:

@@ -1,7 +1,7 @@
 """The end of an experiment: what goes to the store beside its files, and the proof that all of it is there.
 
-In this order, each step safe to repeat: the output log, the record of the experiment, a check of everything against a listing of
-the store, the manifest.
+In this order, each step safe to repeat: the output log, the record of the experiment, a check of everything against a
+listing of the store, the manifest.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def put_output(store: Store, ulid: str, path: str) -> int:
 
 
 def differences(store: Store, ulid: str, ledger: Ledger) -> int:
-    """Compares what the ledger calls stored with a listing of the store; what is not there as it should be is to be sent again.
-    Returns how many. Raises StoreError."""
+    """Compares what the ledger calls stored with a listing of the store; what is not there as it should be is to be
+    sent again. Returns how many. Raises StoreError."""
     found = {item.key: (item.size, item.etag) for item in store.list(artifacts_prefix(ulid))}
     wrong = [
         key

@@ -1,8 +1,8 @@
 """The ledger: every file that the run touched and how far it has come, on disk beside the journal.
 
-One SQLite file that only the experiment's supervisor opens. It can be killed at any moment: the offset up to which the journal
-was read is committed together with what was read, so a new supervisor reads on from there. Knows nothing of stores or
-catalogs; a million files never sit in memory.
+One SQLite file that only the experiment's supervisor opens. It can be killed at any moment: the offset up to which the
+journal was read is committed together with what was read, so a new supervisor reads on from there. Knows nothing of
+stores or catalogs; a million files never sit in memory.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     path BLOB PRIMARY KEY, artifact_id TEXT NOT NULL, listed BLOB, phase TEXT NOT NULL, reason TEXT, due REAL,
     pre_dev INTEGER, pre_ino INTEGER, pre_size INTEGER, pre_mtime_ns INTEGER, pre_ctime_ns INTEGER,
-    first_at_ns INTEGER, opened INTEGER, proven INTEGER, renamed_to BLOB, leasable INTEGER, rewrites INTEGER, touched_at REAL, unsaved_since REAL, tries INTEGER,
+    first_at_ns INTEGER, opened INTEGER, proven INTEGER, renamed_to BLOB, leasable INTEGER, rewrites INTEGER,
+    touched_at REAL, unsaved_since REAL, tries INTEGER,
     size INTEGER, sha256 TEXT, mtime_ns INTEGER, ctime_ns INTEGER, ino INTEGER, mode INTEGER, key TEXT, etag TEXT,
     partial INTEGER, summarized INTEGER, swept INTEGER, dirty INTEGER, published INTEGER
 );
@@ -294,7 +295,8 @@ class Ledger:
             self._db.executemany("INSERT INTO snapshot VALUES (?, ?, ?, ?)", rows)
 
     def unseen_changes(self, tree: bytes) -> Iterator[tuple[bytes, os.stat_result, Stamp]]:
-        """Files of the working copy that differ from the snapshot and of which no record told: (path, as it is, as it was)."""
+        """Files of the working copy that differ from the snapshot and of which no record told: (path, as it is, as it
+        was)."""
         for path, st in walk(tree):
             if self._db.execute("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone():
                 continue

@@ -27,8 +27,8 @@ class Place(NamedTuple):
 
 
 class Naming:
-    """For one experiment. `tree`: the folder that its working copy is; `links`: target of each linked entry → its path in the tree;
-    `home`: Gridkeep's; `user_home`: the script's; `exclude`: patterns in git's syntax."""
+    """For one experiment. `tree`: the folder that its working copy is; `links`: target of each linked entry → its path
+    in the tree; `home`: Gridkeep's; `user_home`: the script's; `exclude`: patterns in git's syntax."""
 
     def __init__(
         self, tree: bytes, links: dict[bytes, bytes], home: bytes, user_home: bytes, exclude: Sequence[str]

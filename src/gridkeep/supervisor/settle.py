@@ -28,7 +28,8 @@ class Changed(Exception):
 
 
 def open_for_reading(path: bytes) -> int:
-    """A descriptor of the regular file at `path`; a link swapped in is not followed, a pipe not waited for. Raises OSError."""
+    """A descriptor of the regular file at `path`; a link swapped in is not followed, a pipe not waited for. Raises
+    OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -49,14 +50,14 @@ def rest(fd: int) -> Rest:
 class Version(io.RawIOBase):
     """One version of a file as a stream: its bytes, hashed as they are read.
 
-    At the end it checks that the file is still what it was: else the last read raises Changed, so that a store never commits a torn
-    copy. With `prefix`, the file may grow: what was there at the beginning is read, and read again if the file has changed, to see
-    that it is a true prefix.
+    At the end it checks that the file is still what it was: else the last read raises Changed, so that a store never
+    commits a torn copy. With `prefix`, the file may grow: what was there at the beginning is read, and read again if
+    the file has changed, to see that it is a true prefix.
     """
 
     def __init__(self, fd: int, *, prefix: bool = False, leasable: bool = True) -> None:
         self._fd = fd
-        self._prefix = prefix
+        self.prefix = prefix
         self._leasable = leasable
         self.before = os.fstat(fd)
         self.size = self.before.st_size
@@ -85,7 +86,7 @@ class Version(io.RawIOBase):
 
     def _check(self) -> None:
         same = _stamp(os.fstat(self._fd)) == _stamp(self.before)
-        if self._prefix:
+        if self.prefix:
             if not same and self._hash_again() != self.sha256:
                 raise Changed
         elif not same or (self._leasable and rest(self._fd) is Rest.WRITER):

@@ -1,7 +1,7 @@
 """From the journal's records to the ledger's entries: which files to look at, and what was there before the run.
 
-A record stands *before* its call goes on, and the call may fail: nothing here believes that it took place. Every path is only noted
-as touched; what became of it is judged later from the file itself (`examiner`).
+A record stands *before* its call goes on, and the call may fail: nothing here believes that it took place. Every path
+is only noted as touched; what became of it is judged later from the file itself (`examiner`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _MANY = 10_000  # ignored or removed files of an experiment that are listed one 
 
 
 class Tracker:
-    """Notes touched files. One that is touched again has to be quiet for a moment before it is looked at, doubled each time."""
+    """Notes touched files. One that is touched again has to be quiet for a moment before it is looked at, doubled each
+    time."""
 
     def __init__(self, ledger: Ledger, naming: Naming, settings: Settings) -> None:
         self._ledger = ledger
