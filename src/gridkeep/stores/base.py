@@ -10,7 +10,7 @@ Raises StoreUnavailable, StoreDenied, StoreFull, ObjectMissing, ObjectExists, Ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -32,6 +32,11 @@ class Store(Protocol):
     def put(self, key: str, source: BinaryIO, *, if_absent: bool = False) -> ObjectInfo:
         """Reads `source` to its end, once, and stores it. An exception from `source` leaves the old object in place and is passed on.
         With `if_absent`, ObjectExists when there is one (atomically)."""
+        ...
+
+    def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:
+        """As `put` for each of many small objects, which is much faster than one after another; answers in their order, with
+        what went wrong in place of the information. All that have any are durable when it returns."""
         ...
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:

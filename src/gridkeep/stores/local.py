@@ -14,7 +14,7 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
@@ -33,6 +33,7 @@ from gridkeep.stores.folders import FOLDER, Folders, enter
 from gridkeep.stores.probe import probe
 
 CHUNK = 2**20
+_ZEROS = bytes(CHUNK)
 TEMPORARY = ".tmp"
 STALE = 86400.0  # seconds after which a temporary file has no writer any more
 DELETE_BATCH = 1000
@@ -59,12 +60,11 @@ class LocalStore:
     def put(self, key: str, source: BinaryIO, *, if_absent: bool = False) -> ObjectInfo:
         names = _names(key)
         with self._folder([TEMPORARY], key, make=True) as workshop:
-            temporary = new_ulid()
-            with self._explained(key, writing=True):
-                out = os.open(temporary, _NEW_FILE, 0o600, dir_fd=workshop)
+            temporary, out = self._new_file(workshop, key)
             try:
                 try:
                     size = self._copy(key, source, out)
+                    self._sync(key, out)
                 finally:
                     os.close(out)
                 self._place(workshop, temporary, names, key, if_absent)
@@ -73,6 +73,24 @@ class LocalStore:
                     os.unlink(temporary, dir_fd=workshop)
                 raise
         return ObjectInfo(key, size)
+
+    def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:
+        written: Sequence[tuple[str, int, int] | Exception] = []  # temporary name, descriptor, size
+        with self._folder([TEMPORARY], make=True) as workshop:
+            try:
+                written = [self._write(workshop, key, source) for key, source in objects]
+                answers = [
+                    item if isinstance(item, Exception) else self._finish(key, item[1], item[2])
+                    for (key, _), item in zip(objects, written, strict=True)
+                ]
+                self._place_many(workshop, written, answers)
+            finally:
+                for item in written:
+                    if not isinstance(item, Exception):
+                        os.close(item[1])
+                        with suppress(FileNotFoundError):
+                            os.unlink(item[0], dir_fd=workshop)
+        return answers
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         names = _names(key)
@@ -140,18 +158,93 @@ class LocalStore:
 
     # ------------------------------------------------------------------------------------------------ putting
 
-    def _copy(self, key: str, source: BinaryIO, out: int) -> int:
-        """All of `source` into the descriptor, durably. What `source` raises is not translated: it is not
-        ours."""
-        size = 0
-        while chunk := source.read(CHUNK):
-            with self._explained(key, writing=True):
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[os.write(out, rest) :]
-            size += len(chunk)
+    def _new_file(self, workshop: int, key: str) -> tuple[str, int]:
+        temporary = new_ulid()
+        with self._explained(key, writing=True):
+            return temporary, os.open(temporary, _NEW_FILE, 0o600, dir_fd=workshop)
+
+    def _write(self, workshop: int, key: str, source: BinaryIO) -> tuple[str, int, int] | Exception:
+        """One of many: written, and on its way to the disk while the next is written."""
+        try:
+            _names(key)
+            temporary, out = self._new_file(workshop, key)
+        except StoreError as error:
+            return error
+        try:
+            size = self._copy(key, source, out)
+            os.posix_fadvise(
+                out, 0, 0, os.POSIX_FADV_DONTNEED
+            )  # starts the write-back; we do not read it again
+            return temporary, out, size
+        except Exception as error:
+            os.close(out)
+            os.unlink(temporary, dir_fd=workshop)
+            return error
+
+    def _finish(self, key: str, out: int, size: int) -> ObjectInfo | Exception:
+        try:
+            self._sync(key, out)
+            return ObjectInfo(key, size)
+        except StoreError as error:
+            return error
+
+    def _place_many(
+        self,
+        workshop: int,
+        written: Sequence[tuple[str, int, int] | Exception],
+        answers: MutableSequence[ObjectInfo | Exception],
+    ) -> None:
+        """Renames what is durable to its key, folder by folder, with one fsync for each folder. Puts errors into `answers`."""
+        folders: dict[tuple[str, ...], list[int]] = {}
+        for at, answer in enumerate(answers):
+            if isinstance(answer, ObjectInfo):
+                folders.setdefault(tuple(_names(answer.key)[:-1]), []).append(at)
+        for names, places in folders.items():
+            try:
+                with self._folder(names, "/".join(names), make=True) as folder:
+                    for at in places:
+                        self._rename_one(workshop, written, answers, at, folder)
+                    with self._explained("/".join(names), writing=True):
+                        self._folders.settle(folder)
+            except StoreError as error:
+                for at in places:
+                    answers[at] = error
+
+    def _rename_one(
+        self,
+        workshop: int,
+        written: Sequence[tuple[str, int, int] | Exception],
+        answers: MutableSequence[ObjectInfo | Exception],
+        at: int,
+        folder: int,
+    ) -> None:
+        item, answer = written[at], answers[at]
+        assert not isinstance(item, Exception) and isinstance(answer, ObjectInfo)
+        try:
+            with self._explained(answer.key, writing=True):
+                os.rename(item[0], answer.key.rpartition("/")[2], src_dir_fd=workshop, dst_dir_fd=folder)
+        except StoreError as error:
+            answers[at] = error
+
+    def _sync(self, key: str, out: int) -> None:
         with self._explained(key, writing=True):
             os.fsync(out)
+
+    def _copy(self, key: str, source: BinaryIO, out: int) -> int:
+        """All of `source` into the descriptor; a hole stays one. What `source` raises is not translated: it is not ours."""
+        size, holes = 0, False
+        while chunk := source.read(CHUNK):
+            with self._explained(key, writing=True):
+                if holes := len(chunk) == CHUNK and chunk == _ZEROS:
+                    os.lseek(out, CHUNK, os.SEEK_CUR)
+                else:
+                    rest = memoryview(chunk)
+                    while rest:
+                        rest = rest[os.write(out, rest) :]
+            size += len(chunk)
+        if holes:  # the last chunk: a seek alone makes no file longer
+            with self._explained(key, writing=True):
+                os.ftruncate(out, size)
         return size
 
     def _place(self, workshop: int, temporary: str, names: Sequence[str], key: str, if_absent: bool) -> None:

@@ -23,14 +23,14 @@ from gridkeep.model import Experiment, Outcome, Run, State
 from gridkeep.settings import Home, Settings
 from gridkeep.stores.base import Store
 from gridkeep.supervisor import finish
-from gridkeep.supervisor.examiner import Examiner, Send
+from gridkeep.supervisor.examiner import Examiner
 from gridkeep.supervisor.ledger import Ledger, Phase
 from gridkeep.supervisor.outcome import Verdict, verdict_of
 from gridkeep.supervisor.prepare import Preparation
 from gridkeep.supervisor.publish import Publisher
 from gridkeep.supervisor.settle import Changed
 from gridkeep.supervisor.tracker import Tracker
-from gridkeep.supervisor.transfers import Backoff, Result, Sent, Transfers
+from gridkeep.supervisor.transfers import Backoff, Result, Sent, ToSend, Transfers
 
 _TICK = 0.05  # seconds between two looks at the journal while there is something to do
 _IDLE_TICK = 0.1
@@ -40,7 +40,7 @@ _BATCH = 500  # files looked at in a turn
 _RECORDS = 2000  # of the journal read in a turn
 _TRIES = 5  # of copying a file that changes under us when nobody should have it open
 _PREFIX_TRIES = 3  # of copying a growing file before it is said that it cannot be
-_QUEUED_AHEAD = 64  # files handed to the transfer threads before they are free
+_QUEUED_AHEAD = 512  # files handed to the transfer threads before they are free
 
 
 class Life:
@@ -66,7 +66,7 @@ class Life:
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._transfers = Transfers(store, self._id, settings.transfer_threads, self._wake)
         self._backoff = Backoff(settings.retry_max)
-        self._outbox: list[Send] = []
+        self._outbox: list[ToSend] = []
         self._waiting_for: str | None = None
         self._stop_reason: str | None = None
         self._timed_out = False
@@ -187,7 +187,7 @@ class Life:
             self._put_growing_output()
         except (sqlite3.OperationalError, OSError) as error:
             # The disk of the home is full or failing: what is written stays where it is until that ends.
-            self._outbox.clear()
+            self._outbox = []
             self._wait_for(f"the home: {error}")
             time.sleep(1)
             with contextlib.suppress(sqlite3.OperationalError):
@@ -286,11 +286,8 @@ class Life:
         """Only what the catalog knows to be on its way may be overwritten in the store."""
         if not self._outbox or self._ledger.dirty(1):
             return
-        for send in self._outbox:
-            entry = self._ledger.get(send.path)
-            if entry is not None and entry.listed is not None:
-                self._transfers.start(send.path, entry.listed, prefix=send.prefix, leasable=send.leasable)
-        self._outbox.clear()
+        self._transfers.start(self._outbox)
+        self._outbox = []
 
     def _put_growing_output(self) -> None:
         now = time.monotonic()

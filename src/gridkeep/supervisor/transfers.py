@@ -1,7 +1,7 @@
 """Sends files to the store, several at once, and hands back what came of each.
 
-Threads read, hash and send; they touch neither ledger nor catalog. Memory: a store holds a few MiB of each file under way, and no
-more files are under way than there are threads.
+Threads read, hash and send; they touch neither ledger nor catalog. Memory: a store holds a few MiB of each file under
+way, and no more files are under way than there are threads.
 """
 
 from __future__ import annotations
@@ -10,14 +10,30 @@ import errno
 import os
 import queue
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 from gridkeep.errors import KeyConflict, StoreError
 from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import artifact_key, encoded_key
 from gridkeep.supervisor.settle import Changed, Version, open_for_reading
+
+
+_SMALL = 1 << 20  # bytes; what is larger is sent by itself
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ToSend:
+    """A file to be sent: whole, or (`prefix`) what there is of it now. `leasable`: whether a lease may be tried on it."""
+
+    path: bytes
+    listed: bytes
+    size: int
+    prefix: bool
+    leasable: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +53,8 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a file was not sent. `changed`: it was being written; `gone`: it is not there; `store`: the store did not take it."""
+    """Why a file was not sent. `changed`: it was being written; `gone`: it is not there; `store`: the store did not
+    take it."""
 
     reason: str
     changed: bool = False
@@ -54,19 +71,28 @@ class Result:
 
 
 class Transfers:
-    """`done` holds finished ones; `wake` is called from a thread when there is one."""
+    """Small files go in batches, which is what a store is fast at; large ones by themselves. `wake` is called from a thread when
+    something is done."""
 
     def __init__(self, store: Store, ulid: str, threads: int, wake: Callable[[], None]) -> None:
         self._store = store
         self._ulid = ulid
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="send")
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._wake = wake
         self._under_way: set[bytes] = set()
 
-    def start(self, path: bytes, listed: bytes, *, prefix: bool, leasable: bool) -> None:
-        self._under_way.add(path)
-        self._pool.submit(self._run, path, listed, prefix, leasable)
+    def start(self, files: Sequence[ToSend]) -> None:
+        """Hands files to the threads."""
+        self._under_way.update(file.path for file in files)
+        small = [file for file in files if file.size <= _SMALL]
+        share = min(max(1, len(small) // self._threads), _BATCH)
+        for at in range(0, len(small), share):
+            self._pool.submit(self._send_batch, small[at : at + share])
+        for file in files:
+            if file.size > _SMALL:
+                self._pool.submit(self._send_batch, [file])
 
     def busy(self, path: bytes) -> bool:
         return path in self._under_way
@@ -89,55 +115,89 @@ class Transfers:
         """Lets go of what has not begun and waits for the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, path: bytes, listed: bytes, prefix: bool, leasable: bool) -> None:
+    def _send_batch(self, files: Sequence[ToSend]) -> None:
+        """Opens, sends and closes them. Whatever happens, each file gets its result."""
+        opened: list[tuple[ToSend, int, Version]] = []
         try:
-            outcome: Sent | Trouble = self._send(path, listed, prefix, leasable)
-        except Changed:
-            outcome = Trouble("changed while it was copied", changed=True)
-        except StoreError as error:
-            outcome = Trouble(error.message, store=True)
-        except OSError as error:
-            gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
-            outcome = Trouble(f"cannot be read: {error.strerror}", gone=gone)
-        except Exception as error:  # a fault of ours must not lose the file: it is tried again, and said
-            outcome = Trouble(f"{type(error).__name__}: {error}", store=True)
-        self._done.put(Result(path, outcome))
-        self._wake()
-
-    def _send(self, path: bytes, listed: bytes, prefix: bool, leasable: bool) -> Sent:
-        fd = open_for_reading(path)
-        try:
-            version = Version(fd, prefix=prefix, leasable=leasable)
-            try:
-                info = self._put(artifact_key(self._ulid, listed), version)
-            except KeyConflict:
-                version = Version(fd, prefix=prefix, leasable=leasable)
-                info = self._put(encoded_key(self._ulid, listed), version)
+            for file in files:
+                try:
+                    fd = open_for_reading(file.path)
+                    opened.append((file, fd, Version(fd, prefix=file.prefix, leasable=file.leasable)))
+                except OSError as error:
+                    self._done.put(Result(file.path, _trouble(error)))
+            for (file, _, version), answer in zip(opened, self._put(opened), strict=True):
+                outcome = answer if isinstance(answer, Trouble) else _sent(version, answer)
+                self._done.put(Result(file.path, outcome))
         finally:
-            os.close(fd)
-        st = version.before
-        return Sent(
-            size=version.size,
-            sha256=version.sha256,
-            mtime_ns=st.st_mtime_ns,
-            ctime_ns=st.st_ctime_ns,
-            ino=st.st_ino,
-            mode=st.st_mode,
-            key=info.key,
-            etag=info.etag,
-            prefix=prefix,
-        )
+            for _, fd, _ in opened:
+                os.close(fd)
+            self._wake()
 
-    def _put(self, key: str, version: Version) -> ObjectInfo:
-        info = self._store.put(key, version)  # type: ignore[arg-type]  # a reader of bytes is all that it needs
-        if info.size != version.size:
-            raise StoreError(f"The store says it has {info.size} bytes of {key}, not {version.size}.")
-        return info
+    def _put(self, opened: Sequence[tuple[ToSend, int, Version]]) -> list[ObjectInfo | Trouble]:
+        try:
+            objects = [
+                (artifact_key(self._ulid, file.listed), cast(BinaryIO, version))
+                for file, _, version in opened
+            ]
+            answers: Sequence[ObjectInfo | Exception]
+            answers = (
+                self._store.put_many(objects)
+                if len(objects) > 1
+                else [self._put_one(*objects[0])]
+                if objects
+                else []
+            )
+        except Exception as error:  # the store as a whole, or a fault of ours: every file is tried again
+            return [_trouble(error)] * len(opened)
+        found: list[ObjectInfo | Trouble] = []
+        for (file, fd, version), answer in zip(opened, answers, strict=True):
+            if isinstance(answer, KeyConflict):
+                again = Version(fd, prefix=file.prefix, leasable=file.leasable)
+                answer = self._put_one(encoded_key(self._ulid, file.listed), cast(BinaryIO, again))
+            if isinstance(answer, ObjectInfo) and answer.size != version.size:
+                answer = StoreError(
+                    f"The store says it has {answer.size} bytes of {answer.key}, not {version.size}."
+                )
+            found.append(answer if isinstance(answer, ObjectInfo) else _trouble(answer))
+        return found
+
+    def _put_one(self, key: str, source: BinaryIO) -> ObjectInfo | Exception:
+        try:
+            return self._store.put(key, source)
+        except Exception as error:
+            return error
+
+
+def _sent(version: Version, info: ObjectInfo) -> Sent:
+    st = version.before
+    return Sent(
+        size=version.size,
+        sha256=version.sha256,
+        mtime_ns=st.st_mtime_ns,
+        ctime_ns=st.st_ctime_ns,
+        ino=st.st_ino,
+        mode=st.st_mode,
+        key=info.key,
+        etag=info.etag,
+        prefix=version.prefix,
+    )
+
+
+def _trouble(error: Exception) -> Trouble:
+    """What an exception means for the file."""
+    if isinstance(error, Changed):
+        return Trouble("changed while it was copied", changed=True)
+    if isinstance(error, StoreError):
+        return Trouble(error.message, store=True)
+    if isinstance(error, OSError):
+        gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
+        return Trouble(f"cannot be read: {error.strerror}", gone=gone)
+    return Trouble(f"{type(error).__name__}: {error}", store=True)  # a fault of ours must not lose the file
 
 
 class Backoff:
-    """Pauses between tries to reach a store: doubled from half a second to `longest`, jittered so that experiments do not knock
-    together."""
+    """Pauses between tries to reach a store: doubled from half a second to `longest`, jittered so that experiments do
+    not knock together."""
 
     def __init__(self, longest: float) -> None:
         self._longest = longest
