@@ -109,7 +109,7 @@ def _remarks(one: Experiment) -> Iterator[str]:
     """What a row does not say: why it failed, what it waits for, what is missing."""
     if one.state in (State.FAILED, State.STOPPED) and one.reason:
         yield f"{one.name} {one.state}: {one.reason}"
-    elif one.stop_requested and one.state.active:
+    elif one.stop_requested and one.state is State.RUNNING:
         yield f"{one.name} is being stopped: {one.stop_requested}"
     if one.waiting_for and one.state.active:
         yield f"{one.name} is waiting: {one.waiting_for}"
