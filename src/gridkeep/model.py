@@ -115,7 +115,9 @@ class RunSpec:
     umask: int = 0o022  # the submitter's
     in_place: bool = False
     capture: bool = True
-    linked: list[str] = field(default_factory=list)  # entries of the working copy that are links to the project's own
+    linked: list[str] = field(
+        default_factory=list
+    )  # entries of the working copy that are links to the project's own
     exclude: list[str] = field(default_factory=list)
     env_names: list[str] = field(default_factory=list)  # names given by --env; values are never kept here
     inputs: list[str] = field(default_factory=list)

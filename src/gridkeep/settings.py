@@ -18,7 +18,16 @@ from gridkeep.errors import ConfigError
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZES = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZES |= {f"{unit}{end}": scale for unit, scale in list(_SIZES.items()) if len(unit) == 1 for end in ("b",)}
-_SIZES |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZES |= {
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
 
 
 def parse_duration(text: str | float) -> float:
@@ -71,7 +80,9 @@ class Settings:
 
     cluster: str = _setting("local", str, "The cluster that `grid run` uses unless `--cluster` names one.")
     parallel: int | None = _setting(
-        None, _parse_count, "How many experiments of a run are executed at once; unset, as many as the CPUs allow."
+        None,
+        _parse_count,
+        "How many experiments of a run are executed at once; unset, as many as the CPUs allow.",
     )
     capture: str = _setting("auto", _parse_capture, "How writes are seen: auto, c, python or watch.")
     exclude: list[str] = _setting([], _parse_list, "Patterns (git's syntax) of files that no run keeps.")
@@ -80,26 +91,38 @@ class Settings:
     )
     kill_grace: float = _setting(5.0, parse_duration, "Time between SIGTERM and SIGKILL.")
     quiet: float = _setting(
-        0.5, parse_duration, "How long a rewritten file must be quiet before it is sent; doubled at each rewrite."
+        0.5,
+        parse_duration,
+        "How long a rewritten file must be quiet before it is sent; doubled at each rewrite.",
     )
     quiet_max: float = _setting(30.0, parse_duration, "The most that a rewritten file has to be quiet.")
     growing_interval: float = _setting(
         10.0, parse_duration, "How long after its opening a file that is still being written is first put up."
     )
-    growing_interval_max: float = _setting(60.0, parse_duration, "The most time between two copies of a growing file.")
+    growing_interval_max: float = _setting(
+        60.0, parse_duration, "The most time between two copies of a growing file."
+    )
     sync_timeout: float = _setting(
         86400.0, parse_duration, "How long after the script's end a store that is away or full is waited for."
     )
     retry_max: float = _setting(15.0, parse_duration, "The longest pause between two tries to reach a store.")
-    transfer_threads: int = _setting(8, int, "How many files an experiment sends, or a download gets, at once.")
-    transfer_memory: int = _setting(32 * 2**20, parse_size, "Bytes that all transfers of an experiment may hold.")
+    transfer_threads: int = _setting(
+        8, int, "How many files an experiment sends, or a download gets, at once."
+    )
+    transfer_memory: int = _setting(
+        32 * 2**20, parse_size, "Bytes that all transfers of an experiment may hold."
+    )
     download_timeout: float = _setting(
         60.0, parse_duration, "How long a download waits for a byte before it gives a file up."
     )
     copy_warn: int = _setting(50 * 10**6, parse_size, "A working copy over this size gets a warning.")
     copy_limit: int = _setting(2 * 10**9, parse_size, "A working copy over this size is refused.")
-    link_file: int = _setting(10 * 10**6, parse_size, "A file that git ignores is linked, not copied, over this size.")
-    link_folder: int = _setting(100 * 10**6, parse_size, "A folder that git ignores is linked over this size.")
+    link_file: int = _setting(
+        10 * 10**6, parse_size, "A file that git ignores is linked, not copied, over this size."
+    )
+    link_folder: int = _setting(
+        100 * 10**6, parse_size, "A folder that git ignores is linked over this size."
+    )
     link_folder_files: int = _setting(1000, int, "A folder that git ignores is linked over this many files.")
     max_experiments: int = _setting(10_000, int, "A sweep of more experiments than this is refused.")
 
@@ -134,6 +157,10 @@ class Home:
         """The working copy of an experiment, or what a run's experiments are copied from."""
         return os.path.join(self.path, "work", ulid)
 
+    def supervisor_lock(self, ulid: str) -> str:
+        """Held by an experiment's supervisor for its life."""
+        return os.path.join(self.journal(ulid), "supervisor.lock")
+
     def journal(self, ulid: str) -> str:
         """The journal, ledger, output log and lock of an experiment; the environment of a run."""
         return os.path.join(self.path, "journal", ulid)
@@ -161,11 +188,14 @@ def with_sources(home: Home, environ: Mapping[str, str] | None = None) -> dict[s
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{home.config} is not valid TOML: {error}.", "Mend or remove that file.") from None
     except OSError as error:
-        raise ConfigError(f"{home.config} cannot be read: {error.strerror}.", "Check its permissions.") from None
+        raise ConfigError(
+            f"{home.config} cannot be read: {error.strerror}.", "Check its permissions."
+        ) from None
     known = {item.name for item in fields(Settings)}
     for name in config.keys() - known:
         raise ConfigError(
-            f"{home.config} has an unknown setting `{name}`.", "`grid doctor --settings` lists the known ones."
+            f"{home.config} has an unknown setting `{name}`.",
+            "`grid doctor --settings` lists the known ones.",
         )
     defaults = Settings()
     found: dict[str, tuple[Any, str]] = {}

@@ -36,6 +36,21 @@ def descendants(ancestor: int) -> list[int]:
     return found
 
 
+def with_variable(name: str, value: str) -> list[int]:
+    """Living processes that were started with this variable, as all descendants of a script are unless they cleared it."""
+    wanted = os.fsencode(f"{name}={value}")
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/environ", "rb") as file:
+                    if wanted in file.read().split(b"\0"):
+                        found.append(int(entry))
+            except OSError:
+                continue
+    return found
+
+
 def send(pids: list[int], number: signal.Signals) -> None:
     """To each that is still there and ours to signal."""
     for pid in pids:

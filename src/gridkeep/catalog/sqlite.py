@@ -20,12 +20,13 @@ from gridkeep.errors import CatalogError, Conflict, GridError, HomeError
 
 T = TypeVar("T")
 
-PATIENCE = 300.0  # seconds that a busy database is waited for
 _LONGEST_PAUSE = 0.03  # seconds between two tries
 _CACHE_KIB = (
     16 * 1024
 )  # of one connection; at 1,000,000 artifacts SQLite's own 2 MiB make writes in random order slow
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_REFUSED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "fuse.sshfs"}
 )
@@ -48,6 +49,8 @@ class SqliteDatabase:
     """A `Database` on one connection that threads take in turn. SQLite's own waiting is off: in places it
     gives up (opening, recovery), and it would hold up other threads; `_patiently` lets go of the
     connection between tries."""
+
+    patience = 300.0  # seconds that another process is waited for
 
     def __init__(self, path: str, *, network: bool = False) -> None:
         self.warning: str | None = None
@@ -94,10 +97,10 @@ class SqliteDatabase:
         return self._patiently(lambda: self._connection.execute(sql, parameters).fetchall())
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        return self._patiently(lambda: self._connection.execute(sql, parameters).rowcount, patience=0)
+        return self._once(lambda: self._connection.execute(sql, parameters).rowcount)
 
     def run_many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
-        self._patiently(lambda: self._connection.executemany(sql, parameters), patience=0)
+        self._once(lambda: self._connection.executemany(sql, parameters))
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -138,48 +141,51 @@ class SqliteDatabase:
         with self._lock:
             self._connection.close()
 
-    def _patiently(self, attempt: Callable[[], T], patience: float = PATIENCE) -> T:
-        """What `attempt` returns, tried again while another process is in the way. Only a read, the begin
-        of a transaction and, without WAL, its commit ever meet one."""
-        give_up, pause = time.monotonic() + patience, 0.0005
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        """What `attempt` returns, tried again while another process is in the way."""
+        give_up, pause = time.monotonic() + self.patience, 0.0005
         while True:
             try:
                 with self._lock:
                     return attempt()
             except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _BUSY or time.monotonic() > give_up:
+                if _code(error) not in _BUSY or time.monotonic() > give_up:
                     raise self._in_words(error) from error
             time.sleep(pause * (0.5 + os.urandom(1)[0] / 512))  # jitter, without importing `random`
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def _once(self, attempt: Callable[[], T]) -> T:
+        """What `attempt` returns. Inside a transaction that has begun to write nothing is in the way."""
+        try:
+            return attempt()
+        except sqlite3.Error as error:
+            raise self._in_words(error) from error
+
     def _in_words(self, error: sqlite3.Error) -> GridError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        rebuild = "Move it away and rebuild it with `grid catalog rebuild`."
+        name, code = f"The catalog {self._path}", _code(error)
         if isinstance(error, sqlite3.IntegrityError):
             return Conflict(
-                f"The catalog has this record already ({error}).", "Wait until its deletion has finished."
+                f"{name} has this record already ({error}).", "Wait until its deletion has finished."
             )
         if code in _BUSY:
             return CatalogError(
-                f"The catalog {self._path} has been busy for {PATIENCE:.0f} seconds.",
-                "Look for a process that hangs.",
+                f"{name} has been busy for {self.patience:g} s.", "Look for a process that hangs."
             )
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return CatalogError(f"The catalog {self._path} is damaged ({error}).", rebuild)
+        if code in _DAMAGED:
+            hint = "Move it away and rebuild it with `grid catalog rebuild`."
+            return CatalogError(f"{name} is damaged ({error}).", hint)
         if code == sqlite3.SQLITE_FULL:
             return CatalogError(
                 f"There is no space left for the catalog {self._path}.", "Free some and try again."
             )
-        if code in (
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_READONLY,
-            sqlite3.SQLITE_PERM,
-            sqlite3.SQLITE_AUTH,
-        ):
-            return HomeError(
-                f"The catalog {self._path} cannot be used ({error}).", "Check the permissions of the home."
-            )
-        return CatalogError(f"The catalog {self._path} failed ({error}).", "`grid doctor` says where it is.")
+        if code in _REFUSED:
+            return HomeError(f"{name} cannot be used ({error}).", "Check the permissions of the home.")
+        return CatalogError(f"{name} failed ({error}).", "`grid doctor` says where it is.")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 where the error is the module's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _on_network(path: str) -> bool:

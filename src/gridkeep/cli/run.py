@@ -127,12 +127,15 @@ def command(
             echo(experiment.command for experiment in submitted.experiments)
             return None
         message("\n".join(["Run submitted!", *_hints(name), "", *_summary(submitted)]))
-        echo(name)
-        if follow:
-            from gridkeep.runs.follow import follow as follow_run
+        if not follow:
+            echo(name)
+            return None
+        from gridkeep.runs.follow import follow as follow_run
 
+        try:
             return follow_run(context, name)
-    return None
+        finally:
+            echo(name)  # the last line of stdout, after what the script printed
 
 
 def _cwd() -> str:

@@ -36,7 +36,9 @@ class Context:
         if cluster not in self._stores:
             found = self.catalog.cluster(cluster)
             if found is None:
-                raise NotFound(f"There is no cluster named {cluster}.", "`grid cluster list` shows the known ones.")
+                raise NotFound(
+                    f"There is no cluster named {cluster}.", "`grid cluster list` shows the known ones."
+                )
             self._stores[cluster] = open_store(found)
         return self._stores[cluster]
 
@@ -76,8 +78,11 @@ def open_context(environ: Mapping[str, str] | None = None, *, start_engine: bool
 
 def make_home(home: Home) -> None:
     """Makes the folder and its parts, for their owner only. Raises HomeError."""
+    parts = ["", "work", "journal", "log"]
+    if not os.path.exists(home.catalog):
+        parts.append("store")  # only once: a store's disk that is away must not look like an empty store
     try:
-        for part in ("", "store", "work", "journal", "log"):
+        for part in parts:
             os.makedirs(os.path.join(home.path, part), mode=0o700, exist_ok=True)
         if not os.access(home.path, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")

@@ -116,7 +116,7 @@ def _erase_all(
 ) -> None:
     """Those that no supervisor works on."""
     for one in experiments:
-        if not is_locked(os.path.join(context.home.journal(one.experiment_id), "supervisor.lock")):
+        if not is_locked(context.home.supervisor_lock(one.experiment_id)):
             _erase(context, one, erased, progress)
 
 

@@ -176,6 +176,7 @@ def _spec(
         display=_command(request.script, request.args),
         workdir="",
         root="",
+        umask=_umask(),
         in_place=request.in_place,
         capture=request.capture,
         exclude=_check_patterns([*settings.exclude, *config.exclude, *request.exclude]),
@@ -276,3 +277,10 @@ def _record(context: Context, submission: Submission, *, may_rename: bool) -> Su
                 experiments=[replace(each, run=name) for each in submission.experiments],
             )
     return submission
+
+
+def _umask() -> int:
+    """This process's, which cannot be read without being set."""
+    current = os.umask(0o077)
+    os.umask(current)
+    return current

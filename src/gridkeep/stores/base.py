@@ -30,8 +30,8 @@ class Store(Protocol):
     uri: str  # with a trailing slash, for people: file:///home/u/.gridkeep/store/
 
     def put(self, key: str, source: BinaryIO, *, if_absent: bool = False) -> ObjectInfo:
-        """Reads `source` to its end, once, and stores it. An exception from `source` leaves the old object in place and is passed on.
-        With `if_absent`, ObjectExists when there is one (atomically)."""
+        """Reads `source` to its end, once, and stores it. An exception from `source` leaves the old object in place and
+        is passed on. With `if_absent`, ObjectExists when there is one (atomically)."""
         ...
 
     def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:

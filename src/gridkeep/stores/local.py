@@ -194,7 +194,7 @@ class LocalStore:
         written: Sequence[tuple[str, int, int] | Exception],
         answers: MutableSequence[ObjectInfo | Exception],
     ) -> None:
-        """Renames what is durable to its key, folder by folder, with one fsync for each folder. Puts errors into `answers`."""
+        """Renames what is durable to its key, with one fsync for each folder. Puts errors into `answers`."""
         folders: dict[tuple[str, ...], list[int]] = {}
         for at, answer in enumerate(answers):
             if isinstance(answer, ObjectInfo):

@@ -12,7 +12,7 @@ from gridkeep.files import read_json, take_lock
 from gridkeep.settings import Home, load
 from gridkeep.stores import open_store
 from gridkeep.supervisor.cleanup import clean
-from gridkeep.supervisor.life import Life
+from gridkeep.supervisor.life import Deleted, Life
 from gridkeep.supervisor.prepare import environ_file
 
 
@@ -24,7 +24,7 @@ def main(path: str, ulid: str) -> None:
     os.umask(0o077)
     home = Home(path)
     os.makedirs(home.journal(ulid), mode=0o700, exist_ok=True)
-    lock = take_lock(supervisor_lock(home, ulid))
+    lock = take_lock(home.supervisor_lock(ulid))
     if lock is None:
         return
     catalog = open_catalog(home.catalog)
@@ -36,21 +36,18 @@ def main(path: str, ulid: str) -> None:
         cluster = catalog.cluster(run.cluster)
         if cluster is None:
             raise GridError(f"There is no cluster named {run.cluster}.")
-        settings = load(home, read_json(environ_file(home, run)) or os.environ)
+        settings = load(home, read_json(environ_file(home, run.ulid)) or os.environ)
         life = Life(home, settings, catalog, open_store(cluster), run, experiment)
         try:
             life.run()
+        except Deleted:
+            return
         finally:
             life.close()
         if (ended := catalog.experiment(ulid)) is not None:
             clean(home, catalog, ended, keep_tree=ended.missing > 0)
     finally:
         catalog.close()
-
-
-def supervisor_lock(home: Home, ulid: str) -> str:
-    """Held by the experiment's supervisor for its life."""
-    return os.path.join(home.journal(ulid), "supervisor.lock")
 
 
 if __name__ == "__main__":

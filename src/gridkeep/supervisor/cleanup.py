@@ -6,11 +6,14 @@ Nothing goes that is not in the store.
 from __future__ import annotations
 
 import os
-import shutil
+import time
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.model import Experiment, Outcome
 from gridkeep.settings import Home
+from gridkeep.supervisor.copying import remove_tree
+
+_BEING_SUBMITTED = 86400.0  # seconds
 
 
 def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bool = False) -> None:
@@ -19,34 +22,24 @@ def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bo
     if experiment.state.active or experiment.outcome == Outcome.SYNC:
         return
     if not keep_tree:
-        _remove(home.work(experiment.experiment_id))
-        _remove(home.work(experiment.experiment_id) + ".partial")
-    _remove(home.journal(experiment.experiment_id))
-    run = catalog.run(experiment.run_id)
-    if run is not None and not run.state.active and not _any_kept(catalog, experiment.run_id):
-        _remove(home.work(run.ulid))
-        _remove(home.journal(run.ulid))
+        remove_tree(home.work(experiment.experiment_id))
+        remove_tree(home.work(experiment.experiment_id) + ".partial")
+    remove_tree(home.journal(experiment.experiment_id))
+    clean_run(home, catalog, experiment.run_id)
 
 
-def _any_kept(catalog: Catalog, run_id: str) -> bool:
-    """Whether an experiment of the run may still be synced by hand."""
-    return any(experiment.outcome == Outcome.SYNC for experiment in catalog.experiments(run_id))
-
-
-def _remove(path: str) -> None:
-    """A tree, also where the script took the rights of its folders away."""
-    if not os.path.lexists(path):
+def clean_run(home: Home, catalog: Catalog, run_id: str) -> None:
+    """Removes what a run's experiments shared, once none needs it: its copy of the code, the submitter's environment.
+    A run that the catalog does not know may be one that is being submitted: it gets a day."""
+    ulid = run_id.partition("_")[2]
+    run = catalog.run(run_id)
+    if run is None:
+        try:
+            if time.time() - os.stat(home.journal(ulid)).st_mtime < _BEING_SUBMITTED:
+                return
+        except FileNotFoundError:
+            return
+    elif run.state.active or any(one.outcome == Outcome.SYNC for one in catalog.experiments(run_id)):
         return
-    shutil.rmtree(path, onerror=_force)
-
-
-def _force(function: object, path: str, _: object) -> None:
-    try:
-        os.chmod(os.path.dirname(path), 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.chmod(path, 0o700)
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            os.unlink(path)
-    except OSError:
-        pass
+    remove_tree(home.work(ulid))
+    remove_tree(home.journal(ulid))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from gridkeep.capture import processes
 from gridkeep.capture.session import Session
 from gridkeep.catalog.base import Catalog
 from gridkeep.errors import CatalogError, GridError, StoreError
@@ -41,6 +43,10 @@ _RECORDS = 2000  # of the journal read in a turn
 _TRIES = 5  # of copying a file that changes under us when nobody should have it open
 _PREFIX_TRIES = 3  # of copying a growing file before it is said that it cannot be
 _QUEUED_AHEAD = 512  # files handed to the transfer threads before they are free
+
+
+class Deleted(Exception):
+    """The experiment is being deleted: there is nothing left to do for it."""
 
 
 class Life:
@@ -74,10 +80,13 @@ class Life:
         self._output_due = time.monotonic() + settings.growing_interval
         self._next_publish = 0.0
         self._next_check = 0.0
+        self._next_question = 0.0
+        self._asked: str | None = None
 
     # --------------------------------------------------------------------------------------------------------- phases
 
     def run(self) -> None:
+        """Raises Deleted when somebody deletes the experiment meanwhile."""
         if self._start():
             while not self._script_is_over():
                 self._turn()
@@ -85,11 +94,13 @@ class Life:
 
     def _start(self) -> bool:
         """False when the script could not be started; what is known of it is then in the ledger."""
-        if self._session.started() is not None or self._ledger.fact("start_error"):
-            return not self._ledger.fact("start_error")
+        if self._session.started() is not None:
+            return True
+        if self._ledger.fact("start_error") or self._ledger.fact("stop_reason"):
+            return False
         try:
-            if (stopped := self._stop_requested()) is not None:
-                self._ledger.set_fact("start_error", stopped)
+            if (reason := self._stop_requested()) is not None:
+                self._ledger.set_fact("stop_reason", reason)
                 return False
             launch = self._prepared.prepare()
         except (GridError, OSError) as error:
@@ -110,6 +121,7 @@ class Life:
 
     def _sync_the_rest(self) -> None:
         """From the script's end to `completed`: the last sweep, the last bytes, the proof."""
+        self._end_orphans()
         verdict = self._verdict()
         self._update(state=State.SYNCING, ended_at=verdict.ended_at, capture=self._capture_record())
         deadline = time.monotonic() + max(0.0, verdict.ended_at + self._settings.sync_timeout - time.time())
@@ -117,6 +129,7 @@ class Life:
         self._sweep()
         while True:
             self._turn()
+            self._stop_requested()  # raises Deleted
             if not self._outbox and not self._transfers.count and self._ledger.unsettled() == 0:
                 if self._conclude(verdict):
                     return
@@ -201,9 +214,9 @@ class Life:
         now, count = time.monotonic(), 0
         name = f"offset-{self._experiment.attempt}"
         behind = self._ledger.fact(name, 0)
-        for behind, record in islice(self._session.records(behind), _RECORDS):  # noqa: B020 - it is where to go on
+        for offset, record in islice(self._session.records(behind), _RECORDS):
             self._tracker.apply(record, now)
-            count += 1
+            behind, count = offset, count + 1
         if count:
             self._ledger.set_fact(name, behind)
         return count
@@ -330,6 +343,19 @@ class Life:
             self._stop_if_asked()
         return False
 
+    def _end_orphans(self) -> None:
+        """When shim and guard were killed, the script may live on, unseen: it is ended before its files are called
+        complete."""
+        if self._session.end() is not None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + self._settings.kill_grace
+            while orphans := processes.with_variable("GRID_EXPERIMENT_ID", self._id):
+                if time.monotonic() > deadline and number is not signal.SIGKILL:
+                    break
+                processes.send(orphans, number)
+                time.sleep(0.1)
+
     def _stop_if_asked(self) -> None:
         if not self._stop_reason and (reason := self._stop_requested()):
             self._stop_reason = reason
@@ -343,11 +369,16 @@ class Life:
             self._session.stop()
 
     def _stop_requested(self) -> str | None:
-        with contextlib.suppress(CatalogError):
-            experiment = self._catalog.experiment(self._id)
-            if experiment is not None:
-                return experiment.stop_requested
-        return None
+        """The reason to give, if somebody asked; the catalog is asked now and then only."""
+        if time.monotonic() >= self._next_question:
+            self._next_question = time.monotonic() + _CHECK_EVERY
+            with contextlib.suppress(CatalogError):
+                experiment = self._catalog.experiment(self._id)
+                if experiment is None:
+                    self._session.stop()
+                    raise Deleted
+                self._asked = experiment.stop_requested
+        return self._asked
 
     def _verdict(self) -> Verdict:
         return verdict_of(

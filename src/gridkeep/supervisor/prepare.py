@@ -31,7 +31,7 @@ class Preparation:
         self._run = run
         self._experiment = experiment
         self._ledger = ledger
-        self._environ_file = environ_file(home, run)
+        self._environ_file = environ_file(home, run.ulid)
         spec = run.spec
         self.tree = spec.root if spec.in_place else home.work(experiment.experiment_id)
         environ = read_json(self._environ_file) or {}
@@ -129,9 +129,9 @@ class Preparation:
         return {"code": 0}
 
 
-def environ_file(home: Home, run: Run) -> str:
+def environ_file(home: Home, run_ulid: str) -> str:
     """The submitter's environment: names and values, readable by its owner only."""
-    return os.path.join(home.journal(run.ulid), "environ.json")
+    return os.path.join(home.journal(run_ulid), "environ.json")
 
 
 def _with_actions(argv: list[str], before: list[str], after: list[str]) -> list[str]:

@@ -20,7 +20,6 @@ from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import artifact_key, encoded_key
 from gridkeep.supervisor.settle import Changed, Version, open_for_reading
 
-
 _SMALL = 1 << 20  # bytes; what is larger is sent by itself
 _BATCH = 32
 
@@ -71,8 +70,8 @@ class Result:
 
 
 class Transfers:
-    """Small files go in batches, which is what a store is fast at; large ones by themselves. `wake` is called from a thread when
-    something is done."""
+    """Small files go in batches, which is what a store is fast at; large ones by themselves. `wake` is called from a
+    thread when something is done."""
 
     def __init__(self, store: Store, ulid: str, threads: int, wake: Callable[[], None]) -> None:
         self._store = store
