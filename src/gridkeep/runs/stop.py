@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from gridkeep.files import is_locked
 from gridkeep.model import Experiment, State
 from gridkeep.runs import dispatch
 from gridkeep.runs.context import Context
 from gridkeep.runs.pulse import Pulse
+from gridkeep.supervisor.cleanup import clean
 
 REASON = "stopped by its owner"
 
@@ -27,6 +29,9 @@ def stop(
     order = sorted(experiments, key=lambda one: (one.state is not State.QUEUED, -one.index))
     asked = [one for one in order if context.catalog.request_stop(one.experiment_id, reason)]
     gone = wait_until(context, asked, lambda one: one.state not in (State.QUEUED, State.RUNNING), waiting)
+    for one in gone:
+        if one.started_at is None and not is_locked(context.home.supervisor_lock(one.experiment_id)):
+            clean(context.home, context.catalog, one)  # no supervisor ever had it that could do so
     return sorted(gone, key=lambda one: (one.run, one.index))
 
 

@@ -45,8 +45,8 @@ _PREFIX_TRIES = 3  # of copying a growing file before it is said that it cannot 
 _QUEUED_AHEAD = 512  # files handed to the transfer threads before they are free
 
 
-class Deleted(Exception):
-    """The experiment is being deleted: there is nothing left to do for it."""
+class Withdrawn(Exception):
+    """The experiment is being deleted, or was stopped before its script began: there is nothing left to do for it."""
 
 
 class Life:
@@ -86,7 +86,7 @@ class Life:
     # --------------------------------------------------------------------------------------------------------- phases
 
     def run(self) -> None:
-        """Raises Deleted when somebody deletes the experiment meanwhile."""
+        """Raises Withdrawn when somebody deletes the experiment meanwhile, or stops it before its script begins."""
         if self._start():
             while not self._script_is_over():
                 self._turn()
@@ -107,7 +107,7 @@ class Life:
             message = error.message if isinstance(error, GridError) else f"{error.strerror}: {error.filename}"
             self._ledger.set_fact("start_error", message)
             return False
-        self._update(state=State.RUNNING, started_at=time.time())
+        self._set_off()
         with contextlib.suppress(StoreError):
             finish.put_record(self._store, self._run, self._experiment)
         self._session.start(launch)
@@ -119,6 +119,14 @@ class Life:
             time.sleep(0.005)
         return True
 
+    def _set_off(self) -> None:
+        """From queued to running, unless it was stopped in that very moment."""
+        began: dict[str, Any] = {"state": State.RUNNING, "started_at": time.time()}
+        self._experiment = replace(self._experiment, **began)
+        waiting = (State.QUEUED, State.RUNNING)
+        if not self._patiently(lambda: self._catalog.update_experiment(self._id, only_from=waiting, **began)):
+            raise Withdrawn
+
     def _sync_the_rest(self) -> None:
         """From the script's end to `completed`: the last sweep, the last bytes, the proof."""
         self._end_orphans()
@@ -129,7 +137,7 @@ class Life:
         self._sweep()
         while True:
             self._turn()
-            self._stop_requested()  # raises Deleted
+            self._stop_requested()  # raises Withdrawn
             if not self._outbox and not self._transfers.count and self._ledger.unsettled() == 0:
                 if self._conclude(verdict):
                     return
@@ -376,7 +384,7 @@ class Life:
                 experiment = self._catalog.experiment(self._id)
                 if experiment is None:
                     self._session.stop()
-                    raise Deleted
+                    raise Withdrawn
                 self._asked = experiment.stop_requested
         return self._asked
 
@@ -428,11 +436,10 @@ class Life:
         self._experiment = replace(self._experiment, **changes)
         self._patiently(lambda: self._catalog.update_experiment(self._id, **changes))
 
-    def _patiently(self, action: Callable[[], object]) -> None:
+    def _patiently(self, action: Callable[[], bool]) -> bool:
         while True:
             try:
-                action()
-                return
+                return action()
             except CatalogError:
                 time.sleep(1)
 
