@@ -12,17 +12,21 @@ import time
 from typing import Any
 
 
-def write_json(path: str, value: Any) -> None:
-    """The whole new file or what was there, whoever is killed. Words may hold any bytes (surrogateescape). Raises
-    OSError."""
+def write_file(path: str, data: bytes) -> None:
+    """The whole new file or what was there, whoever is killed; durable; for its owner only. Raises OSError."""
     temporary = f"{path}.{os.getpid()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="ascii") as file:
-        json.dump(value, file)
+    with open(fd, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(fd)
     os.rename(temporary, path)
     sync_folder(os.path.dirname(path))
+
+
+def write_json(path: str, value: Any) -> None:
+    """As `write_file`. Words may hold any bytes (surrogateescape)."""
+    write_file(path, json.dumps(value).encode("ascii"))
 
 
 def read_json(path: str) -> Any:

@@ -1,6 +1,6 @@
 """One captured execution, as files in a folder: what the supervisor writes to start it, and what the shim leaves behind.
 
-    launch.json   what to execute (written by the supervisor)
+    launch        what to execute (written by the supervisor)
     journal       records, growing (`journal`)
     shared        counters and the receive buffer, mapped by shim and guard
     lock          held (flock) by shim or guard while either lives
@@ -20,11 +20,11 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gridkeep.capture import journal
-from gridkeep.files import is_locked, read_json, write_json
+from gridkeep.files import is_locked, read_json, write_file
 
 COUNTERS = (
     "notices",  # notifications received
@@ -43,17 +43,43 @@ _READ = 1 << 20
 
 @dataclass(slots=True, kw_only=True)
 class Launch:
-    """What the shim executes. Paths and words may hold any bytes (surrogateescape)."""
+    """What the shim executes. Paths and words may hold any bytes (surrogateescape).
+
+    As a file: `name=value` texts, each ended by NUL; `argv` and `env` (`NAME=VALUE`) come once for each of theirs.
+    """
 
     argv: list[str]
+    env: dict[str, str]
     cwd: str
-    environ: str  # a JSON file of names and values
     output: str  # the file that gets what the script prints
     capture: str  # auto, c, python, watch or off
-    linger: float
-    kill_grace: float
+    linger: float  # seconds that descendants may live on after the script
+    kill_grace: float  # seconds between SIGTERM and SIGKILL
     umask: int = 0o022
-    extra_env: dict[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        texts = [f"{name}={getattr(self, name)}" for name in ("cwd", "output", "capture")]
+        texts += [f"linger={self.linger:f}", f"kill_grace={self.kill_grace:f}", f"umask={self.umask:o}"]
+        texts += [f"argv={word}" for word in self.argv]
+        texts += [f"env={name}={value}" for name, value in self.env.items()]
+        return b"".join(os.fsencode(text) + b"\0" for text in texts)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Launch:
+        found: dict[str, list[str]] = {"argv": [], "env": []}
+        for text in data.split(b"\0")[:-1]:
+            name, _, value = os.fsdecode(text).partition("=")
+            found.setdefault(name, []).append(value)
+        return cls(
+            argv=found["argv"],
+            env=dict(text.split("=", 1) for text in found["env"]),
+            cwd=found["cwd"][0],
+            output=found["output"][0],
+            capture=found["capture"][0],
+            linger=float(found["linger"][0]),
+            kill_grace=float(found["kill_grace"][0]),
+            umask=int(found["umask"][0], 8),
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,8 +102,7 @@ class Session:
         """Starts the shim, detached from this process. Starting twice is harmless: the second shim finds the lock or the
         beginning taken, and leaves."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        if not os.path.exists(self._at("launch.json")):
-            write_json(self._at("launch.json"), asdict(launch))
+        write_file(self._at("launch"), launch.encode())
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         # Isolated and without site: the shim must start fast, and the same whatever the user's Python variables say.
         boot = "import sys; sys.path.append(sys.argv[1]); from gridkeep.capture.shim import main; main(sys.argv[2])"

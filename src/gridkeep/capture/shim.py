@@ -23,7 +23,7 @@ from gridkeep.capture.kernel import PR_SET_CHILD_SUBREAPER, Listener, install_fi
 from gridkeep.capture.observe import Observer
 from gridkeep.capture.processes import descendants, exit_status, send
 from gridkeep.capture.session import COUNTERS, SHARED_SIZE, Ending, Launch
-from gridkeep.files import read_json, take_lock, write_json
+from gridkeep.files import take_lock, write_json
 
 _SLOW = 0.06  # seconds in which a notification must be answered, or the guard does
 _TICK = 0.03
@@ -361,14 +361,13 @@ def _become_script(launch: Launch, channel: socket.socket, error_in: int) -> NoR
             signal.SIGXFSZ,
         ):
             signal.signal(number, signal.SIG_DFL)
-        environ = read_json(launch.environ) | launch.extra_env
         os.umask(launch.umask)
         os.chdir(launch.cwd)
         _set_filter(launch, channel)
         if channel.recv(1) != b"g":
             os._exit(127)  # the shim died before it could say so
         os.closerange(3, min(channel.fileno(), error_in))
-        os.execve(launch.argv[0], launch.argv, environ)
+        os.execve(launch.argv[0], launch.argv, launch.env)
     except BaseException as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         os.write(error_in, f"{launch.argv[0]}: {text}".encode(errors="replace")[:4000])
@@ -395,6 +394,7 @@ def main(folder: str) -> None:
     lock = take_lock(os.path.join(folder, "lock"))
     if lock is None or os.path.exists(os.path.join(folder, "started.json")):
         return
-    launch = read_json(os.path.join(folder, "launch.json"))
-    Shim(folder, Launch(**launch)).run()
+    with open(os.path.join(folder, "launch"), "rb") as file:
+        launch = Launch.decode(file.read())
+    Shim(folder, launch).run()
     sys.stdout.flush()

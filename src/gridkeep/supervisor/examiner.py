@@ -43,7 +43,7 @@ class Examiner:
             return None
         entry.renamed_to = None
         if not stat.S_ISREG(st.st_mode):
-            self._not_a_file(entry, st)
+            self._not_a_file(entry, st, now)
             return None
         is_written = written(entry, Stamp.of(st))
         entry.proven = entry.proven or is_written
@@ -95,9 +95,9 @@ class Examiner:
         else:
             self._settle(entry, Phase.UNCHANGED)
 
-    def _not_a_file(self, entry: Entry, st: os.stat_result) -> None:
+    def _not_a_file(self, entry: Entry, st: os.stat_result, now: float) -> None:
         if stat.S_ISDIR(st.st_mode):
-            self._ledger.drop(entry)
+            self._tracker.moved_folder(entry, st, now)
             return
         reason = "special file"
         if stat.S_ISLNK(st.st_mode):

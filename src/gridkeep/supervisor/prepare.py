@@ -31,15 +31,14 @@ class Preparation:
         self._run = run
         self._experiment = experiment
         self._ledger = ledger
-        self._environ_file = environ_file(home, run.ulid)
         spec = run.spec
         self.tree = spec.root if spec.in_place else home.work(experiment.experiment_id)
-        environ = read_json(self._environ_file) or {}
+        self._environ: dict[str, str] = read_json(environ_file(home, run.ulid)) or {}
         self.naming = Naming(
             os.fsencode(self.tree),
             {os.fsencode(os.path.join(spec.root, name)): os.fsencode(name) for name in spec.linked},
             os.fsencode(home.path),
-            os.fsencode(environ.get("HOME") or _user_home()),
+            os.fsencode(self._environ.get("HOME") or _user_home()),
             [*self._settings.exclude, *spec.exclude],
         )
 
@@ -58,13 +57,13 @@ class Preparation:
         return Launch(
             argv=_with_actions(argv, spec.on_experiment_start, spec.on_experiment_end),
             cwd=cwd,
-            environ=self._environ_file,
             output=os.path.join(folder, "output.log"),
             capture=self._settings.capture if spec.capture else "off",
             linger=self._settings.linger,
             kill_grace=self._settings.kill_grace,
             umask=spec.umask,
-            extra_env={
+            env=self._environ
+            | {
                 "GRID_RUN_NAME": self._run.name,
                 "GRID_EXPERIMENT_NAME": self._experiment.name,
                 "GRID_EXPERIMENT_ID": self._experiment.experiment_id,
@@ -119,7 +118,7 @@ class Preparation:
                 code = subprocess.run(
                     ["/bin/sh", "-c", command],
                     cwd=cwd,
-                    env=read_json(self._environ_file),
+                    env=self._environ,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

@@ -119,7 +119,7 @@ class Tracker:
         entry.touched_at = now
         rest = min(self._quiet * 2 ** min(entry.rewrites - 1, 16), self._quiet_max)
         # A file that is never quiet is saved as often as one that grows.
-        entry.due = min(now + rest, max(now + _FIRST_LOOK, entry.unsaved_since + self._growing))
+        entry.due = min(now + rest, max(now, entry.unsaved_since + self._growing))
 
     def _leaves(self, path: bytes, stamp: Stamp, record: Record, now: float) -> Entry:
         """The file, which was there, is to go from this path."""
@@ -136,9 +136,9 @@ class Tracker:
         if not old_stamp.exists:
             return
         if stat.S_ISDIR(old_stamp.mode):
-            self._rename_folder(old, new, record, now)
+            self._rename_folder(old, new, old_stamp, record, now)
             if record.marks & EXCHANGE:
-                self._rename_folder(new, old, record, now)
+                self._rename_folder(new, old, new_stamp, record, now)
             return
         if record.marks & EXCHANGE:
             self._touch(old, old_stamp, record, now)
@@ -149,8 +149,9 @@ class Tracker:
                 self._ledger.put(entry)
         self._touch(new, new_stamp, record, now)
 
-    def _rename_folder(self, old: bytes, new: bytes, record: Record, now: float) -> None:
-        """All files below go along: those that the ledger knows by name, and those that are found in the new folder."""
+    def _rename_folder(self, old: bytes, new: bytes, folder: Stamp, record: Record, now: float) -> None:
+        """All files below go along: those that the ledger knows by name, and those that will be found in the new folder
+        once it is there (`moved_folder`)."""
         for entry in self._ledger.below(old):
             target = new + entry.path[len(old) :]
             if entry.phase is not Phase.IGNORED:
@@ -158,9 +159,18 @@ class Tracker:
                 entry.phase, entry.due = Phase.TOUCHED, now + _FIRST_LOOK
                 self._ledger.put(entry)
             self._touch(target, ABSENT, record, now)
-        for path, _ in walk(new):
-            if self._ledger.get(path) is None:
-                self._touch(path, ABSENT, record, now)
+        entry = self._touch(new, ABSENT, record, now)
+        if entry.phase is not Phase.IGNORED:
+            entry.ino = folder.ino
+            self._ledger.put(entry)
+
+    def moved_folder(self, entry: Entry, st: os.stat_result, now: float) -> None:
+        """Where a folder was to be renamed to there is one: all that it holds is new here, if it is that one."""
+        if entry.ino == st.st_ino:
+            for path, _ in walk(entry.path):
+                if self._ledger.get(path) is None:
+                    self._touch(path, ABSENT, None, now)
+        self._ledger.drop(entry)
 
 
 def written(entry: Entry, stamp: Stamp) -> bool:
