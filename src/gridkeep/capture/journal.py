@@ -11,6 +11,7 @@ Layout, little-endian: `u32 length` of the whole record, `u8 op`, `u8 number of 
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 import struct
@@ -36,6 +37,7 @@ EXCHANGE = 1  # mark of RENAME: the two change places
 LATE = 2  # mark: the call may have gone on before the pre-state was taken
 
 _HEAD = struct.Struct("<IBBHIQq")
+_LENGTH = struct.Struct("<I")
 _PATH = struct.Struct("<QQqqqII")
 
 
@@ -51,7 +53,9 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, st: os.stat_result) -> Stamp:
-        return cls(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_mode)
+        """Times beyond what 64 bits of nanoseconds hold (the year 2262; `touch -d` makes them) count as their end."""
+        mtime_ns, ctime_ns = _fitting(st.st_mtime_ns), _fitting(st.st_ctime_ns)
+        return cls(st.st_dev, st.st_ino, st.st_size, mtime_ns, ctime_ns, st.st_mode)
 
     @property
     def exists(self) -> bool:
@@ -63,6 +67,10 @@ class Stamp(NamedTuple):
 
     def same_file(self, other: Stamp) -> bool:
         return self.ino == other.ino and self.dev == other.dev
+
+
+def _fitting(time_ns: int) -> int:
+    return max(-(1 << 63), min(time_ns, (1 << 63) - 1))
 
 
 ABSENT = Stamp(0, 0, 0, 0, 0, 0)
@@ -121,7 +129,7 @@ class Writer:
     is never held up. Opened with O_APPEND: the shim and its guard share the file."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def append(self, record: Record) -> bool:
         data = encode(record)
@@ -133,3 +141,18 @@ class Writer:
         except OSError:
             pass
         return False
+
+    def mend(self) -> None:
+        """Cuts off a record that its writer was killed in the middle of, so that the next is not taken for its rest."""
+        size = os.fstat(self._fd).st_size
+        if size == 0:
+            return
+        whole = 0
+        with mmap.mmap(self._fd, size, prot=mmap.PROT_READ) as data:
+            while whole + _HEAD.size <= size:
+                (length,) = _LENGTH.unpack_from(data, whole)
+                if length < _HEAD.size or whole + length > size:
+                    break
+                whole += length
+        if whole < size:
+            os.ftruncate(self._fd, whole)
