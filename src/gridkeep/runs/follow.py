@@ -80,6 +80,7 @@ class _Follower:
 
     def close(self) -> None:
         self._live.clear()
+        self._output.finish_line()
         for log in self._logs.values():
             log.close()
 
@@ -184,8 +185,13 @@ class _Output:
         self._put_lines(label, text[:cut])
 
     def end(self, label: str) -> None:
-        """Shows the line that was left unfinished."""
+        """Shows the line that was left unfinished, and ends it: more follows, on this stream or another."""
         self._put_lines(label, self._pieces.pop(label, b""))
+        self.finish_line()
+
+    def finish_line(self) -> None:
+        if not self.at_line_start:
+            self._put(b"\n")
 
     def break_line(self, err: TextIO) -> None:
         """Puts what is said next below an unfinished line of output, where both go to one terminal."""

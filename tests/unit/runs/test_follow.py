@@ -53,7 +53,7 @@ def test_one_experiment_s_output_comes_unchanged_while_it_runs(context):
     move_log_to_store(context, one)
     finish(context, one)
     assert following.ended() == 0
-    assert following.out.getvalue() == b"half a line\n\xff\r50 %\r100 %"
+    assert following.out.getvalue() == b"half a line\n\xff\r50 %\r100 %\n"
     assert following.err == [
         *("my-run completed: 1 of 1 experiment completed in 0d-00:03:15, 1 file, 1.5 kB",),
     ]
