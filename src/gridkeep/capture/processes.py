@@ -36,6 +36,16 @@ def descendants(ancestor: int) -> list[int]:
     return found
 
 
+def age(pid: int) -> float:
+    """Seconds since the process was started (proc(5): field 22 of stat, in clock ticks since boot); 0 when it is not there."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b") ")[2].split()[19])
+    except OSError:
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 def with_variable(name: str, value: str) -> list[int]:
     """Living processes that were started with this variable, as all descendants of a script are unless they cleared it."""
     wanted = os.fsencode(f"{name}={value}")

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gridkeep.capture import journal
+from gridkeep.capture import journal, processes
 from gridkeep.files import is_locked, read_json, write_file
 
 COUNTERS = (
@@ -135,6 +135,11 @@ class Session:
     def alive(self) -> bool:
         """Whether the shim or its guard lives (or is just being started by another supervisor)."""
         return is_locked(self._at("lock"))
+
+    def age(self) -> float:
+        """Seconds since the script was started, whatever the clock was set to meanwhile; 0 when it is not there."""
+        started = self.started()
+        return processes.age(started["script"]) if started else 0.0
 
     def counters(self) -> dict[str, int]:
         try:

@@ -146,9 +146,8 @@ class Examiner:
         entry.size = st.st_size
         self._ledger.put(entry)
         assert entry.listed is not None
-        return ToSend(
-            entry.path, entry.listed, st.st_size, prefix, leasable=bool(entry.leasable) and not self.final
-        )
+        leasable = bool(entry.leasable) and not self.final
+        return ToSend(entry.path, entry.listed, st.st_size, prefix, leasable, replaces=entry.key is not None)
 
 
 def _same_version(entry: Entry, st: os.stat_result) -> bool:

@@ -138,10 +138,10 @@ class Life:
         while True:
             self._turn()
             self._stop_requested()  # raises Withdrawn
-            if not self._outbox and not self._transfers.count and self._ledger.unsettled() == 0:
-                if self._conclude(verdict):
-                    return
-            elif time.monotonic() > deadline:
+            idle = not self._outbox and not self._transfers.count and self._ledger.unsettled() == 0
+            if idle and self._conclude(verdict):
+                return
+            if time.monotonic() > deadline:
                 self._give_up()
                 return
 
@@ -304,11 +304,11 @@ class Life:
             self._next_publish = now + 1
 
     def _send_outbox(self) -> None:
-        """Only what the catalog knows to be on its way may be overwritten in the store."""
-        if not self._outbox or self._ledger.dirty(1):
-            return
-        self._transfers.start(self._outbox)
-        self._outbox = []
+        """Only what the catalog knows to be on its way may be overwritten in the store; what is new need not wait."""
+        if self._outbox:
+            told = not self._ledger.dirty(1)
+            self._transfers.start([send for send in self._outbox if told or not send.replaces])
+            self._outbox = [send for send in self._outbox if not told and send.replaces]
 
     def _put_growing_output(self) -> None:
         now = time.monotonic()
@@ -369,9 +369,8 @@ class Life:
             self._stop_reason = reason
             self._ledger.set_fact("stop_reason", reason)
             self._session.stop()
-        started = self._session.started() or {}
         limit = self._run.spec.timeout
-        if limit is not None and not self._timed_out and time.time() > started.get("at", time.time()) + limit:
+        if limit is not None and not self._timed_out and self._session.age() > limit:
             self._timed_out = True
             self._ledger.set_fact("timed_out", 1)
             self._session.stop()

@@ -26,13 +26,15 @@ _BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class ToSend:
-    """A file to be sent: whole, or (`prefix`) what there is of it now. `leasable`: whether a lease may be tried on it."""
+    """A file to be sent: whole, or (`prefix`) what there is of it now. `leasable`: whether a lease may be tried on it.
+    `replaces`: there is an older version in the store."""
 
     path: bytes
     listed: bytes
     size: int
     prefix: bool
     leasable: bool
+    replaces: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
