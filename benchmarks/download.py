@@ -40,7 +40,7 @@ import sys, mlflow
 mlflow.set_tracking_uri(sys.argv[1])
 with mlflow.start_run() as run:
     mlflow.log_artifacts(sys.argv[2])
-    print(run.info.run_id)
+print(run.info.run_id)
 """
 GET = """
 import os, sys, mlflow
@@ -58,20 +58,25 @@ def main() -> None:
     parser.add_argument("--size", type=parse_size, default=parse_size("10KiB"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mlflow", default="mlflow", help="what to install: mlflow, or a version of it")
+    parser.add_argument(
+        "--mlflow-python", help="an interpreter that has MLflow, instead of a new environment"
+    )
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gridkeep-bench-") as folder:
-        result = measure(Path(folder), asked.files, asked.size, asked.rounds, asked.mlflow)
+        result = measure(
+            Path(folder), asked.files, asked.size, asked.rounds, asked.mlflow_python or asked.mlflow
+        )
     print(json.dumps(result, indent=2) if asked.json else table(result))
 
 
-def measure(folder: Path, files: int, size: int, rounds: int, package: str) -> dict[str, object]:
-    """Seconds of each round, with medians and ratios."""
+def measure(folder: Path, files: int, size: int, rounds: int, mlflow: str) -> dict[str, object]:
+    """Seconds of each round, with medians and ratios. `mlflow` is an interpreter that has it, or what to install."""
     source = folder / "source"
     make_files(source, files, size)
     home = folder / "home"
     keep(home, source)
-    python = install(folder / "venv", package)
+    python = mlflow if os.path.sep in mlflow else install(folder / "venv", mlflow)
     local, version = (
         f"sqlite:///{folder}/local.db",
         run([python, "-c", "import mlflow; print(mlflow.__version__)"], {}),

@@ -36,7 +36,8 @@ def test_one_holder_at_a_time_and_lookers_do_not_disturb(tmp_path):
 
 def test_a_lock_ends_with_its_holder(tmp_path):
     path = str(tmp_path / "lock")
-    code = "import sys, time; from gridkeep.files import take_lock; take_lock(sys.argv[1]); print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from gridkeep.files import take_lock; take_lock(sys.argv[1]); print('held', flush=True)"
+    code += "; time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     assert is_locked(path)

@@ -37,7 +37,8 @@ def descendants(ancestor: int) -> list[int]:
 
 
 def age(pid: int) -> float:
-    """Seconds since the process was started (proc(5): field 22 of stat, in clock ticks since boot); 0 when it is not there."""
+    """Seconds since the process was started; 0 when it is not there. Source: proc(5), field 22 of stat, in clock ticks
+    since boot."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             ticks = int(file.read().rpartition(b") ")[2].split()[19])
