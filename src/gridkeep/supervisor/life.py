@@ -65,7 +65,7 @@ class Life:
         self._folder = home.journal(self._id)
         self._ledger = Ledger(os.path.join(self._folder, "ledger.db"))
         self._prepared = Preparation(home, settings, run, experiment, self._ledger)
-        self._session = Session(os.path.join(self._folder, f"capture-{experiment.attempt}"))
+        self._session = self._open_session()
         self._tracker = Tracker(self._ledger, self._prepared.naming, settings)
         self._examiner = Examiner(self._ledger, self._tracker, settings)
         self._publisher = Publisher(self._ledger, catalog, self._id)
@@ -87,9 +87,13 @@ class Life:
 
     def run(self) -> None:
         """Raises Withdrawn when somebody deletes the experiment meanwhile, or stops it before its script begins."""
-        if self._start():
-            while not self._script_is_over():
-                self._turn()
+        while True:
+            if self._start():
+                while not self._script_is_over():
+                    self._turn()
+            if not (self._run.spec.auto_resume and self._is_lost()):
+                break
+            self._start_again()
         self._sync_the_rest()
 
     def _start(self) -> bool:
@@ -126,6 +130,20 @@ class Life:
         waiting = (State.QUEUED, State.RUNNING)
         if not self._patiently(lambda: self._catalog.update_experiment(self._id, only_from=waiting, **began)):
             raise Withdrawn
+
+    def _open_session(self) -> Session:
+        return Session(os.path.join(self._folder, f"capture-{self._experiment.attempt}"))
+
+    def _is_lost(self) -> bool:
+        """Whether the script went away with all that could have told how: its machine was lost."""
+        return self._session.started() is not None and self._session.ending() is None
+
+    def _start_again(self) -> None:
+        """Another attempt in the same working copy, after all that the lost one wrote has been noted."""
+        self._end_orphans()
+        self._read_journal()
+        self._update(attempt=self._experiment.attempt + 1)
+        self._session = self._open_session()
 
     def _sync_the_rest(self) -> None:
         """From the script's end to `completed`: the last sweep, the last bytes, the proof."""
@@ -395,12 +413,16 @@ class Life:
             timeout=self._run.spec.timeout if self._ledger.fact("timed_out") else None,
         )
 
+    def _read_journal(self) -> None:
+        """To its end."""
+        read = 1
+        while read:
+            with self._ledger.transaction():
+                read = self._ingest()
+
     def _sweep(self) -> None:
         """What the journal still holds, then whatever differs in the working copy and is not known."""
-        while True:
-            with self._ledger.transaction():
-                if not self._ingest():
-                    break
+        self._read_journal()
         if not self._ledger.fact("swept"):
             with self._ledger.transaction():
                 now = time.monotonic()
