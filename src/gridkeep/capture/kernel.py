@@ -1,4 +1,5 @@
-"""The few kernel interfaces that Python does not wrap: seccomp's user notification, prctl, reading another process's memory.
+"""The few kernel interfaces that Python does not wrap: seccomp's user notification, prctl, reading another process's
+memory.
 
 Numbers and layouts are those of linux/seccomp.h, linux/filter.h and linux/audit.h. Knows nothing of files or journals.
 """
@@ -6,6 +7,7 @@ Numbers and layouts are those of linux/seccomp.h, linux/filter.h and linux/audit
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -70,10 +72,10 @@ def install_filter(program: bytes) -> int:
 
     flags = _NEW_LISTENER | _SPEC_ALLOW | _WAIT_KILLABLE_RECV
     listener = attempt(flags)
-    if listener < 0 and ctypes.get_errno() == 22:  # EINVAL: Linux < 5.19 does not know WAIT_KILLABLE_RECV
+    if listener < 0 and ctypes.get_errno() == errno.EINVAL:  # Linux < 5.19 does not know WAIT_KILLABLE_RECV
         flags &= ~_WAIT_KILLABLE_RECV
         listener = attempt(flags)
-    if listener < 0 and ctypes.get_errno() == 13:  # EACCES: no CAP_SYS_ADMIN
+    if listener < 0 and ctypes.get_errno() == errno.EACCES:  # no CAP_SYS_ADMIN
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         listener = attempt(flags)
     return _check(listener)
@@ -118,9 +120,9 @@ class Listener:
         """Lets the call go on. False when somebody else had answered, or the thread is gone."""
         return self._send(_RESPONSE.pack(notification, 0, 0, _RESPOND_CONTINUE))
 
-    def refuse(self, notification: int, errno: int) -> bool:
-        """Lets the call fail with `errno`."""
-        return self._send(_RESPONSE.pack(notification, 0, -errno, 0))
+    def refuse(self, notification: int, number: int) -> bool:
+        """Lets the call fail with this errno."""
+        return self._send(_RESPONSE.pack(notification, 0, -number, 0))
 
     def give(self, notification: int, fd: int, *, close_on_exec: bool) -> bool:
         """Answers an open with a copy of our descriptor (Linux >= 5.14)."""
@@ -139,6 +141,23 @@ class Listener:
         return True
 
 
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_OPENAT2 = 437  # on every architecture
+_NO_MAGIC_LINKS = 2
+_how = _OpenHow(0, 0, _NO_MAGIC_LINKS)
+_how_size = ctypes.c_size_t(ctypes.sizeof(_OpenHow))
+
+
+def open_path(folder: int, text: bytes, flags: int = 0) -> int:
+    """A descriptor for looking (O_PATH) at `text`, relative to a folder; a link in the last place is not followed.
+    Raises OSError; ELOOP where a link of /proc would be gone through, which for us leads elsewhere than for others."""
+    _how.flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC | flags
+    return int(_check(_libc.syscall(_OPENAT2, folder, text, ctypes.byref(_how), _how_size)))
+
+
 class _Iovec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
@@ -150,25 +169,35 @@ _local = (_Iovec * 1)(_Iovec(ctypes.addressof(_text), PATH_MAX))
 _remote = (_Iovec * 2)()
 
 
+class BadArgument(Exception):
+    """The call will fail: an address that cannot be read, or a text that does not end within PATH_MAX."""
+
+
 def read_string(tid: int, address: int) -> bytes:
-    """The NUL-terminated string at `address` of a thread, at most PATH_MAX bytes. Raises OSError (EPERM: not ours to
-    read)."""
+    """The NUL-terminated string at `address` of a thread. Raises BadArgument, or OSError (EPERM: not ours to read)."""
     first = PAGE - address % PAGE  # the next page may not be there: two pieces
     first = min(first, PATH_MAX)
     _remote[0].base, _remote[0].length = address, first
     _remote[1].base, _remote[1].length = address + first, PATH_MAX - first
-    _local[0].length = PATH_MAX
-    count = _check(_read_memory(tid, _local, 1, _remote, 2 if first < PATH_MAX else 1, 0))
+    count = _read(tid, PATH_MAX, 2 if first < PATH_MAX else 1)
     _text[count] = b"\0"
     value = _text.value
     if len(value) == count:
-        raise OSError(36, "File name too long")
+        raise BadArgument
     return value
 
 
 def read_memory(tid: int, address: int, size: int) -> bytes:
-    """`size` (<= PATH_MAX) bytes at `address` of a thread. Raises OSError."""
+    """`size` (<= PATH_MAX) bytes at `address` of a thread. Raises BadArgument, or OSError."""
     _remote[0].base, _remote[0].length = address, size
+    if _read(tid, size, 1) != size:
+        raise BadArgument
+    return _text.raw[:size]
+
+
+def _read(tid: int, size: int, pieces: int) -> int:
     _local[0].length = size
-    count = _check(_read_memory(tid, _local, 1, _remote, 1, 0))
-    return _text.raw[:count]
+    count = int(_read_memory(tid, _local, 1, _remote, pieces, 0))
+    if count < 0 and ctypes.get_errno() == errno.EFAULT:
+        raise BadArgument
+    return _check(count)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from gridkeep.capture.calls import CAN_WRITE, Call, Kind, lookup
 from gridkeep.capture.journal import ABSENT, EXCHANGE, Op, Record, Stamp
-from gridkeep.capture.kernel import read_memory, read_string
+from gridkeep.capture.kernel import BadArgument, read_memory, read_string
 from gridkeep.capture.resolve import AT_FDCWD, NoTarget, Resolver, Target, program_name
 
 _OPEN_HOW = struct.Struct("=QQQ")  # flags, mode, resolve
@@ -79,7 +79,7 @@ class Observer:
             if second is not None:
                 return self._two_paths(call, tid, flags, arguments, text, second)
             return self._one_path(call, tid, flags, arguments, text)
-        except (NoTarget, FileNotFoundError, ProcessLookupError):
+        except (NoTarget, BadArgument, FileNotFoundError, ProcessLookupError):
             return Seen()  # the call will fail, or its thread is gone
         except OSError as error:
             if not self._valid(identity):
@@ -102,15 +102,12 @@ class Observer:
         return arguments[call.flags] & 0xFFFFFFFF if call.flags >= 0 else 0
 
     def _one_path(self, call: Call, tid: int, flags: int, arguments: list[int], text: bytes) -> Seen:
-        if flags & _IN_ROOT and call.kind is Kind.OPENAT2:
-            text = text.lstrip(b"/")
         if call.kind is Kind.UNLINK and flags & _AT_REMOVEDIR:
             return Seen()
         if call.kind in _OPENS and flags & os.O_TMPFILE == os.O_TMPFILE:
             return Seen()  # nameless until it is linked
-        target = self._resolver.resolve(
-            tid, _folder(arguments, call.dirfd), text, follow=_follows(call.kind, flags)
-        )
+        folder, follow = _folder(arguments, call.dirfd), _follows(call.kind, flags)
+        target = self._resolver.resolve(tid, folder, text, follow=follow, in_root=bool(flags & _IN_ROOT))
         if call.kind in _OPENS or call.kind is Kind.TRUNCATE:
             if target.stamp.exists and not target.stamp.regular:
                 return Seen()

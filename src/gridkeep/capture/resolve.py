@@ -1,27 +1,36 @@
-"""From what a thread passed to a system call (a folder's descriptor, some text) to one canonical path and what is there now.
+"""From what a thread passed to a system call (a folder, some text) to one canonical path and what is there now.
 
-Everything is looked up through the thread's own eyes: its current folder, its descriptors, its root. Knows nothing of
-notifications or records.
+Everything is looked up through the thread's own eyes: its current folder, its descriptors, its root, its /proc/self.
+Knows nothing of notifications or records.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 import stat
 from dataclasses import dataclass
 
 from gridkeep.capture.journal import ABSENT, Stamp
+from gridkeep.capture.kernel import open_path
 
 AT_FDCWD = -100
 _LINKS_MAX = 40  # as the kernel's
-_SELF = re.compile(rb"/+proc/+(self|thread-self)(?=/|$)")
-_OWN_DEVICES = re.compile(rb"/+dev/+(?:fd/+(\d+)|(stdin|stdout|stderr))$")
-_STANDARD = {b"stdin": b"0", b"stdout": b"1", b"stderr": b"2"}
+_TRIES = 5  # of looking again at what others remove while we look
+_LOOK = os.O_PATH | os.O_CLOEXEC
+_NO_NAMES = (b"", b".", b"..")
+_DELETED = b" (deleted)"
+_PROC_ROOT = 1  # inode of /proc itself: its links are texts, those below are doors
+# What a look-up of ours fails with, the thread's own call will fail with too.
+_ALIKE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES)
 
 
 class NoTarget(Exception):
     """Nothing to record: the parent folder is not there (the call will fail), or it is no place for files."""
+
+
+class _Vanished(Exception):
+    """What was found has been removed before we could name it: its place has to be looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,8 @@ class Target:
 
 class Resolver:
     """Looks paths up for any thread of the captured tree. Raises NoTarget, or OSError when it may not look
-    (PermissionError: a process that nobody may inspect; ENAMETOOLONG: a path over PATH_MAX)."""
+    (PermissionError: a process that nobody may inspect) or has no name for what it sees (EOVERFLOW: a path over
+    PATH_MAX; EXDEV: a mount namespace of the process's own)."""
 
     def __init__(self) -> None:
         self._proc = os.stat("/proc").st_dev
@@ -47,90 +57,135 @@ class Resolver:
         self._users = os.stat("/proc/self/ns/user").st_ino
         self._mounts = os.stat("/proc/self/ns/mnt").st_ino
 
-    def resolve(self, tid: int, dirfd: int, text: bytes, *, follow: bool) -> Target:
-        """`follow`: whether the call follows a symbolic link in the last place."""
-        for _ in range(_LINKS_MAX):
-            text = _through_its_eyes(tid, text)
-            base = self._base(tid, dirfd, text)
-            # An absolute path in a root that is not ours is relative to that root.
-            within = text if base is None else text.lstrip(b"/") or b"."[: len(text)]
+    def resolve(self, tid: int, dirfd: int, text: bytes, *, follow: bool, in_root: bool = False) -> Target:
+        """`follow`: whether the call follows a symbolic link in the last place; `in_root`: whether the folder is to be
+        its root (openat2's RESOLVE_IN_ROOT)."""
+        same_mounts = os.stat(b"/proc/%d/ns/mnt" % tid).st_ino == self._mounts
+        ours = same_mounts and not in_root and _identity(os.stat(b"/proc/%d/root" % tid)) == self._root
+        for _ in range(_TRIES if text else 0):
             try:
-                found = self._look(tid, base, within, follow)
-            finally:
-                if base is not None:
-                    os.close(base)
-            if isinstance(found, Target):
-                return found
-            text = found if found.startswith(b"/") else os.path.join(os.path.dirname(text), found)
+                if ours and (found := self._at_once(tid, dirfd, text, follow)):
+                    return found
+                with _Walk(tid, dirfd, self._proc, from_root=text.startswith(b"/"), in_root=in_root) as walk:
+                    return self._at_the_end(walk, walk.go(text, follow), same_mounts)
+            except _Vanished:
+                continue
+            except OSError as error:
+                if error.errno in _ALIKE and (error.errno != errno.EACCES or self._same_rights(tid)):
+                    raise NoTarget from None
+                raise
         raise NoTarget
 
-    def _base(self, tid: int, dirfd: int, text: bytes) -> int | None:
-        """A new descriptor of the folder that `text` is relative to; None when our own root will do."""
+    def _at_once(self, tid: int, dirfd: int, text: bytes, follow: bool) -> Target | None:
+        """By the kernel's own look-up; None when there is anything on the way that has to be walked to."""
+        base, name = AT_FDCWD, b""
         try:
-            if text.startswith(b"/"):
-                if self._sees_our_root(tid):
+            if not text.startswith(b"/"):
+                base = _open_base(tid, dirfd)
+            try:
+                fd = open_path(base, text)
+            except FileNotFoundError:
+                parent, name = os.path.split(text)
+                if name in _NO_NAMES:
                     return None
-                place = b"/proc/%d/root" % tid
-            elif dirfd == AT_FDCWD:
-                place = b"/proc/%d/cwd" % tid
+                fd = open_path(base, (parent or b".") + b"/", os.O_DIRECTORY)
+        except OSError:
+            return None
+        finally:
+            if base >= 0:
+                os.close(base)
+        try:
+            st = os.fstat(fd)
+            if st.st_dev in self._skipped or (follow and not name and stat.S_ISLNK(st.st_mode)):
+                return None
+            return _target(fd, st, name)
+        finally:
+            os.close(fd)
+
+    def _at_the_end(self, walk: _Walk, name: bytes, same_mounts: bool) -> Target:
+        st = os.fstat(walk.here)
+        if st.st_dev in self._skipped or (walk.by_door and st.st_nlink == 0):
+            raise NoTarget  # no place for files; or a file that has no name any more, opened once again
+        target = _target(walk.here, st, name)
+        if not same_mounts and not _leads_to(os.path.dirname(target.path) if name else target.path, st):
+            raise OSError(errno.EXDEV, "in a mount namespace of its own")
+        return target
+
+    def _same_rights(self, tid: int) -> bool:
+        """Whether the thread is not let in either where we are not: a user namespace of its own may give it more."""
+        return os.stat(b"/proc/%d/ns/user" % tid).st_ino == self._users
+
+
+class _Walk:
+    """A thread's way to a file, name by name, as the kernel goes it for that thread. `here`: a descriptor of where it
+    stands."""
+
+    def __init__(self, tid: int, dirfd: int, proc: int, *, from_root: bool, in_root: bool) -> None:
+        self._tid = tid
+        self._proc = proc
+        self._root = _open_base(tid, dirfd) if in_root else os.open(b"/proc/%d/root" % tid, _LOOK)
+        try:
+            self.here = os.dup(self._root) if from_root or in_root else _open_base(tid, dirfd)
+        except OSError:
+            os.close(self._root)
+            raise
+        self.by_door = False  # `here` was reached through a link of /proc, not by a name of its own
+
+    def __enter__(self) -> _Walk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.here)
+        os.close(self._root)
+
+    def go(self, text: bytes, follow: bool) -> bytes:
+        """Goes where the text leads. Returns its last name when there is nothing of that name `here`. Raises NoTarget,
+        OSError."""
+        rest = text.split(b"/")[::-1]
+        links = 0
+        while rest:
+            name = rest.pop()
+            if name in (b"", b".") or (name == b".." and self._at_root()):
+                continue
+            try:
+                below = os.open(name, _LOOK | os.O_NOFOLLOW, dir_fd=self.here)
+            except FileNotFoundError:
+                if any(rest) or name == b"..":
+                    raise NoTarget from None
+                return name
+            if (rest or follow) and stat.S_ISLNK(os.fstat(below).st_mode):
+                links += 1
+                if links > _LINKS_MAX:
+                    os.close(below)
+                    raise NoTarget
+                rest += self._behind(name, below)
             else:
-                place = b"/proc/%d/fd/%d" % (tid, dirfd)
-            return os.open(place, os.O_PATH | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise NoTarget from None  # a bad descriptor: the call will fail; or the thread is gone
+                self._move(below)
+        return b""
 
-    def _sees_our_root(self, tid: int) -> bool:
-        return (
-            _identity(os.stat(b"/proc/%d/root" % tid)) == self._root
-            and os.stat(b"/proc/%d/ns/mnt" % tid).st_ino == self._mounts
-        )
-
-    def _fault(self, tid: int, error: OSError) -> Exception:
-        """What a failed look-up means: the thread's own call will fail the same way, unless it may pass where we may not."""
-        if isinstance(error, PermissionError) and os.stat(b"/proc/%d/ns/user" % tid).st_ino != self._users:
-            return error
-        return NoTarget()
-
-    def _look(self, tid: int, base: int | None, text: bytes, follow: bool) -> Target | bytes:
-        """The target, or what a symbolic link in the last place says."""
-        flags = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+    def _behind(self, name: bytes, link: int) -> list[bytes]:
+        """The names, last first, that a symbolic link says; none of a door of /proc, which is gone through."""
         try:
-            fd = os.open(text, flags, dir_fd=base)
-        except FileNotFoundError:
-            return self._absent(tid, base, text)
-        except OSError as error:
-            raise self._fault(tid, error) from None
-        try:
-            st = os.fstat(fd)
-            if stat.S_ISLNK(st.st_mode) and follow:
-                if st.st_dev != self._proc:
-                    return os.readlink(b"", dir_fd=fd)
-                # /proc's links are doors, not texts: go through.
-                os.close(fd)
-                fd = os.open(text, os.O_PATH | os.O_CLOEXEC, dir_fd=base)
-                st = os.fstat(fd)
-            if st.st_dev in self._skipped or st.st_nlink == 0:
-                raise NoTarget
-            return Target(_path_of(fd), Stamp.of(st))
+            in_proc = os.fstat(link).st_dev == self._proc
+            if in_proc and os.fstat(self.here).st_ino != _PROC_ROOT:
+                self._move(os.open(name, _LOOK, dir_fd=self.here), by_door=True)
+                return []
+            if in_proc and name in (b"self", b"thread-self"):
+                group = b"%d" % thread_group(self._tid)
+                return [group] if name == b"self" else [b"%d" % self._tid, b"task", group]
+            text = os.readlink(b"", dir_fd=link)
         finally:
-            os.close(fd)
+            os.close(link)
+        if text.startswith(b"/"):
+            self._move(os.dup(self._root))
+        return text.split(b"/")[::-1]
 
-    def _absent(self, tid: int, base: int | None, text: bytes) -> Target:
-        """Nothing there: the canonical path of the parent, and the last name."""
-        parent, name = os.path.split(text.rstrip(b"/"))
-        if name in (b"", b".", b".."):
-            raise NoTarget
-        try:
-            fd = os.open(parent or b".", os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY, dir_fd=base)
-        except OSError as error:
-            raise self._fault(tid, error) from None
-        try:
-            st = os.fstat(fd)
-            if st.st_dev in self._skipped or st.st_nlink == 0:
-                raise NoTarget
-            return Target(os.path.join(_path_of(fd), name), ABSENT)
-        finally:
-            os.close(fd)
+    def _move(self, fd: int, *, by_door: bool = False) -> None:
+        os.close(self.here)
+        self.here, self.by_door = fd, by_door
+
+    def _at_root(self) -> bool:
+        return _identity(os.fstat(self.here)) == _identity(os.fstat(self._root))
 
 
 def thread_group(tid: int) -> int:
@@ -151,22 +206,30 @@ def program_name(tid: int) -> bytes:
         return b"?"
 
 
-def _through_its_eyes(tid: int, text: bytes) -> bytes:
-    """/proc/self and /dev/stdout would mean us: name the thread's own."""
-    if not text.startswith((b"/proc", b"/dev", b"//")):
-        return text
-    if match := _OWN_DEVICES.match(text):
-        number = match[1] or _STANDARD[match[2]]
-        return b"/proc/%d/fd/%s" % (thread_group(tid), number)
-    if match := _SELF.match(text):
-        own = thread_group(tid) if match[1] == b"self" else tid
-        return b"/proc/%d%s" % (own, text[match.end() :])
-    return text
+def _open_base(tid: int, dirfd: int) -> int:
+    """A new descriptor of the folder that a thread's paths are relative to."""
+    place = b"/proc/%d/cwd" % tid if dirfd == AT_FDCWD else b"/proc/%d/fd/%d" % (tid, dirfd)
+    return os.open(place, _LOOK)
+
+
+def _target(fd: int, st: os.stat_result, name: bytes) -> Target:
+    """What the descriptor shows, or `name` in that folder, which is not there. Raises _Vanished."""
+    try:
+        path = os.readlink(b"/proc/self/fd/%d" % fd)
+    except OSError as error:
+        raise OSError(errno.EOVERFLOW, "its path is over PATH_MAX") from error
+    if st.st_nlink == 0 or (path.endswith(_DELETED) and not _leads_to(path, st)):
+        raise _Vanished
+    return Target(os.path.join(path, name), ABSENT) if name else Target(path, Stamp.of(st))
+
+
+def _leads_to(path: bytes, st: os.stat_result) -> bool:
+    """Whether we see under this path what the thread sees."""
+    try:
+        return _identity(os.lstat(path)) == _identity(st)
+    except OSError:
+        return False
 
 
 def _identity(st: os.stat_result) -> tuple[int, int]:
     return st.st_dev, st.st_ino
-
-
-def _path_of(fd: int) -> bytes:
-    return os.readlink(b"/proc/self/fd/%d" % fd)
