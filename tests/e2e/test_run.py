@@ -138,7 +138,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on(grid: Grid) -> None:
 def test_ctrl_c_at_a_terminal_reaches_no_script(grid: Grid) -> None:
     """The whole foreground group of a terminal gets the signal: a script in it would die."""
     save(grid, "import time; print('up', flush=True); time.sleep(2); open('end', 'w').write('x')")
-    pressed = []
+    pressed: list[int] = []
 
     def press(text: str, keyboard: int) -> None:
         if "up" in text and not pressed:
@@ -199,17 +199,22 @@ def test_environment_of_the_script(grid: Grid) -> None:
     assert (seen["FROM_SHELL"], seen["MINE"], seen["SAME"]) == ("kept", "a=b c", "new")
 
 
-def test_the_environment_lies_in_no_store_and_no_catalog_and_goes_with_the_run(grid: Grid) -> None:
+def test_the_environment_lies_in_no_store_and_goes_with_the_run(grid: Grid) -> None:
     secret = "hunter2-in-the-environment"
-    grid = grid.with_env(TOKEN=secret)
-    ran(grid, "print('nothing')", options=("--env", f"OTHER={secret}"), name="env")
-    holders = subprocess.run(
-        ["grep", "-rl", secret, grid.home], capture_output=True, text=True, check=False
-    ).stdout.split()
-    wait_for(
-        lambda: not subprocess.run(["grep", "-rlq", secret, grid.home], capture_output=True).stdout or None
-    )
-    assert all("/journal/" in holder for holder in holders), holders
+
+    def holders() -> list[str]:
+        found = subprocess.run(["grep", "-rl", secret, str(grid.home)], capture_output=True, text=True)
+        return found.stdout.split()
+
+    save(grid, "import time; open('f', 'w'); time.sleep(1.5)")
+    grid("run", "--name", "env", "--env", f"OTHER={secret}", "script.py", env={"TOKEN": secret})
+    (holder,) = wait_for(holders)
+    assert Path(holder).is_relative_to(grid.home / "journal")
+    assert os.stat(holder).st_mode & 0o777 == 0o600
+    assert os.stat(grid.home).st_mode & 0o777 == 0o700
+    grid.finished("env")
+    wait_for(lambda: not holders() or None, what="the end of the environment")
+    assert secret not in grid("status", "env", "--json").stdout
 
 
 def test_where_the_script_stands_and_its_output_order(grid: Grid) -> None:
