@@ -61,7 +61,8 @@ class Progress:
 @dataclass
 class Report:
     """What a download came to. `failed`: listed with bytes, and not to be had. `missing`: named so by the run itself.
-    `growing`: not finished yet; what is stored of it so far was fetched."""
+    `growing`: not finished yet; what is stored of it so far was fetched. `shifted`: folders `_abs_work` or
+    `_enc_work`, which the run itself called `_abs`, `_enc`. `active`: experiments that go on."""
 
     fetched: int = 0
     fetched_bytes: int = 0
@@ -70,10 +71,8 @@ class Report:
     failed: list[Problem] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
     growing: list[Problem] = field(default_factory=list)
-    shifted: set[str] = field(
-        default_factory=set
-    )  # folders `_abs_work`, `_enc_work`: called `_abs`, `_enc` by the run
-    active: list[str] = field(default_factory=list)  # experiments that go on
+    shifted: set[str] = field(default_factory=set)
+    active: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +305,8 @@ def _names(path: bytes) -> list[bytes]:
 
 
 def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    """Small files in handfuls, large ones alone, so that neither the queue nor the last thread is waited for."""
+    """Small files in handfuls, so that handing them out costs little; a handful ends with the file that makes it
+    large, so that no thread has much more to do than the others."""
     batch: list[_Item] = []
     size = 0
     for item in items:
