@@ -108,7 +108,7 @@ class Shim:
         self._eye: Eye | None = None
         self._script = 0
         self._guard = 0
-        self._mode, self._why = "off", "capture was switched off"
+        self._mode, self._why = launch.capture, "asked for"
         self._ended = False  # the script; descendants may live on
         self._deadline: float | None = None  # when the next signal is due
         self._next_signal = signal.SIGTERM
@@ -161,7 +161,7 @@ class Shim:
             self._eye = self._open_eye(fds[0])
             self._mode, self._why = "python", "seccomp user notification"
         elif message != b"-":
-            self._why = message.decode(errors="replace")
+            self._mode, self._why = "watch", message.decode(errors="replace")
 
     def _open_eye(self, fd: int) -> Eye:
         os.set_inheritable(fd, False)
@@ -377,7 +377,7 @@ def _become_script(launch: Launch, channel: socket.socket, error_in: int) -> NoR
 
 def _set_filter(launch: Launch, channel: socket.socket) -> None:
     """Sends the listener, `-` when none is wanted, or the reason why there is none."""
-    if launch.capture == "off":
+    if launch.capture in ("off", "watch"):
         channel.send(b"-")
         return
     try:

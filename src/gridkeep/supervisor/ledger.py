@@ -200,6 +200,14 @@ class Ledger:
             _entry, self._db.execute(f"{_SELECT} WHERE path > ? AND path < ?", (low, high)).fetchall()
         )
 
+    def settled(self) -> Iterator[Entry]:
+        """All that had come to rest: stored, unchanged or removed. The ledger may be written meanwhile."""
+        query = f"{_SELECT} WHERE phase IN ('stored', 'unchanged', 'removed') AND path > ? ORDER BY path LIMIT 1000"
+        last = b""
+        while rows := self._db.execute(query, (last,)).fetchall():
+            yield from map(_entry, rows)
+            last = rows[-1][0]
+
     def add_loss(self, reason: str) -> None:
         """A loss whose path is unknown."""
         number = self._db.execute("SELECT count(*) FROM entries WHERE listed IS NULL").fetchone()[0]
@@ -294,9 +302,8 @@ class Ledger:
             rows = ((path, st.st_ino, st.st_size, st.st_mtime_ns) for path, st in walk(tree))
             self._db.executemany("INSERT INTO snapshot VALUES (?, ?, ?, ?)", rows)
 
-    def unseen_changes(self, tree: bytes) -> Iterator[tuple[bytes, os.stat_result, Stamp]]:
-        """Files of the working copy that differ from the snapshot and of which no record told: (path, as it is, as it
-        was)."""
+    def unseen_changes(self, tree: bytes) -> Iterator[tuple[bytes, Stamp]]:
+        """Files of the working copy that differ from the snapshot and that no entry tells of, with how they were."""
         for path, st in walk(tree):
             if self._db.execute("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone():
                 continue
@@ -305,7 +312,7 @@ class Ledger:
             if before == (st.st_ino, st.st_size, st.st_mtime_ns):
                 continue
             ino, size, mtime_ns = before or (0, 0, 0)
-            yield path, st, Stamp(st.st_dev, ino, size, mtime_ns, 0, stat.S_IFREG if ino else 0)
+            yield path, Stamp(st.st_dev, ino, size, mtime_ns, 0, stat.S_IFREG if ino else 0)
 
 
 def new_artifact_id() -> str:

@@ -30,6 +30,7 @@ from gridkeep.supervisor.ledger import Ledger, Phase
 from gridkeep.supervisor.outcome import Verdict, verdict_of
 from gridkeep.supervisor.prepare import Preparation
 from gridkeep.supervisor.publish import Publisher
+from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.settle import Changed
 from gridkeep.supervisor.tracker import Tracker
 from gridkeep.supervisor.transfers import Backoff, Result, Sent, ToSend, Transfers
@@ -40,6 +41,7 @@ _PUBLISH_EVERY = 0.15  # records reach the catalog at most this much late
 _CHECK_EVERY = 0.25  # stop requests, the time limit, the script's end
 _BATCH = 500  # files looked at in a turn
 _RECORDS = 2000  # of the journal read in a turn
+_SEEING = ("c", "python")  # the modes in which every write is recorded
 _TRIES = 5  # of copying a file that changes under us when nobody should have it open
 _PREFIX_TRIES = 3  # of copying a growing file before it is said that it cannot be
 _QUEUED_AHEAD = 512  # files handed to the transfer threads before they are free
@@ -67,6 +69,7 @@ class Life:
         self._prepared = Preparation(home, settings, run, experiment, self._ledger)
         self._session = self._open_session()
         self._tracker = Tracker(self._ledger, self._prepared.naming, settings)
+        self._rescan = Rescan(self._ledger, self._tracker, os.fsencode(self._prepared.tree))
         self._examiner = Examiner(self._ledger, self._tracker, settings)
         self._publisher = Publisher(self._ledger, catalog, self._id)
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -91,6 +94,8 @@ class Life:
             if self._start():
                 while not self._script_is_over():
                     self._turn()
+                    if self._mode() == "watch":
+                        self._rescan.look_now_and_then()
             if not (self._run.spec.auto_resume and self._is_lost()):
                 break
             self._start_again()
@@ -425,9 +430,7 @@ class Life:
         self._read_journal()
         if not self._ledger.fact("swept"):
             with self._ledger.transaction():
-                now = time.monotonic()
-                for path, before in self._prepared.unseen_changes():
-                    self._tracker.found(path, before, now)
+                self._rescan.look(time.monotonic(), unexpected=self._mode() in _SEEING)
                 counters = self._session.counters()
                 if unwritten := counters.get("lost", 0) - counters.get("unreadable", 0):
                     self._ledger.add_loss(
@@ -436,13 +439,22 @@ class Life:
                 self._ledger.set_fact("swept", 1)
         self._ledger.all_due()
 
+    def _mode(self) -> str:
+        """How the run's writes are seen."""
+        return str((self._session.started() or {}).get("mode", "off"))
+
     def _capture_record(self) -> dict[str, Any]:
         """Which mode the run had, and how complete."""
         started = self._session.started() or {}
         end = self._session.end() or {}
         record = {
-            "mode": started.get("mode", "none"),
+            "mode": self._mode(),
             "why": started.get("why"),
+            **(
+                {}
+                if self._mode() in _SEEING
+                else {"blind": "files written outside the working copy are not seen"}
+            ),
             **self._session.counters(),
             "swept": self._ledger.totals()["swept"],
         }

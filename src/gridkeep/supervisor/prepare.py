@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-from collections.abc import Iterator
 
-from gridkeep.capture.journal import Stamp
 from gridkeep.capture.session import Launch
 from gridkeep.errors import GridError
 from gridkeep.files import read_json, take_lock, write_json
@@ -75,11 +73,6 @@ class Preparation:
                 **_gpus(),
             },
         )
-
-    def unseen_changes(self) -> Iterator[tuple[bytes, Stamp]]:
-        """Files of the working copy that differ from how it stood, and of which no record told; with how they stood."""
-        for path, _, before in self._ledger.unseen_changes(os.fsencode(self.tree)):
-            yield path, before
 
     def _make_tree(self) -> None:
         source = self._home.work(self._run.ulid)

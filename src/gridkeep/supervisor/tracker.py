@@ -49,10 +49,10 @@ class Tracker:
                 path, stamp = record.paths[0]
                 self._touch(path, stamp, record, now, opened=record.op in (Op.OPEN, Op.TRUNCATE, Op.MKNOD))
 
-    def found(self, path: bytes, before: Stamp, now: float) -> None:
-        """A change that no record told of."""
+    def found(self, path: bytes, before: Stamp, now: float, *, unexpected: bool) -> None:
+        """A change that no record told of; `unexpected`: a record should have."""
         entry = self._touch(path, before, None, now, opened=True)
-        entry.swept = True
+        entry.swept = entry.swept or unexpected
         self._ledger.put(entry)
 
     def leave_out(self, entry: Entry, phase: Phase, reason: str | None) -> None:
