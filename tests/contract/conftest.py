@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gridkeep.catalog.base import Catalog
+from tests.contract.captures import MODES, Bench, new_bench, users
 from tests.contract.catalogs import KINDS, CatalogFactory
 
 
@@ -27,3 +32,33 @@ def catalog(catalog_factory: CatalogFactory) -> Iterator[Catalog]:
     opened = catalog_factory.open()
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=[f"{mode}-{user}" for mode in MODES for user in users()])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A folder in which programs are executed under capture, for each mode, as whoever runs the tests and as an
+    ordinary user."""
+    mode, user = request.param.split("-")
+    uid = users()[user]
+    python = sys.executable
+    if uid is not None:
+        command: Path = request.getfixturevalue("user_environment")
+        python = str(command.parent / "python")
+    with new_bench(mode, python, uid) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def writers() -> Iterator[Path]:
+    """`writer` and `writer-static`, compiled from writer.c, in a folder that anyone may read."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no C compiler here")
+    folder = Path(tempfile.mkdtemp(prefix="gridkeep-writer-"))
+    folder.chmod(0o755)
+    try:
+        for name, *options in (("writer",), ("writer-static", "-static")):
+            source = Path(__file__).with_name("writer.c")
+            subprocess.run(["gcc", "-O1", "-pthread", *options, "-o", folder / name, source], check=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
