@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from gridkeep.capture import processes
@@ -25,26 +23,15 @@ from gridkeep.model import Experiment, Outcome, Run, State
 from gridkeep.settings import Home, Settings
 from gridkeep.stores.base import Store
 from gridkeep.supervisor import finish
-from gridkeep.supervisor.examiner import Examiner
-from gridkeep.supervisor.ledger import Ledger, Phase
+from gridkeep.supervisor.keeper import Keeper
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.outcome import Verdict, verdict_of
 from gridkeep.supervisor.prepare import Preparation
-from gridkeep.supervisor.publish import Publisher
 from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.settle import Changed
-from gridkeep.supervisor.tracker import Tracker
-from gridkeep.supervisor.transfers import Backoff, Result, Sent, ToSend, Transfers
 
-_TICK = 0.05  # seconds between two looks at the journal while there is something to do
-_IDLE_TICK = 0.1
-_PUBLISH_EVERY = 0.15  # records reach the catalog at most this much late
-_CHECK_EVERY = 0.25  # stop requests, the time limit, the script's end
-_BATCH = 500  # files looked at in a turn
-_RECORDS = 2000  # of the journal read in a turn
+_CHECK_EVERY = 0.25  # seconds between two looks at stop requests, the time limit, the script's end
 _SEEING = ("c", "python")  # the modes in which every write is recorded
-_TRIES = 5  # of copying a file that changes under us when nobody should have it open
-_PREFIX_TRIES = 3  # of copying a growing file before it is said that it cannot be
-_QUEUED_AHEAD = 512  # files handed to the transfer threads before they are free
 
 
 class Withdrawn(Exception):
@@ -68,20 +55,13 @@ class Life:
         self._ledger = Ledger(os.path.join(self._folder, "ledger.db"))
         self._prepared = Preparation(home, settings, run, experiment, self._ledger)
         self._session = self._open_session()
-        self._tracker = Tracker(self._ledger, self._prepared.naming, settings)
-        self._rescan = Rescan(self._ledger, self._tracker, os.fsencode(self._prepared.tree))
-        self._examiner = Examiner(self._ledger, self._tracker, settings)
-        self._publisher = Publisher(self._ledger, catalog, self._id)
-        self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._transfers = Transfers(store, self._id, settings.transfer_threads, self._wake)
-        self._backoff = Backoff(settings.retry_max)
-        self._outbox: list[ToSend] = []
-        self._waiting_for: str | None = None
+        self._output = os.path.join(self._folder, "output.log")
+        self._keeper = Keeper(
+            self._id, settings, catalog, store, self._ledger, self._prepared.naming, self._output
+        )
+        self._rescan = Rescan(self._ledger, self._keeper.tracker, os.fsencode(self._prepared.tree))
         self._stop_reason: str | None = None
         self._timed_out = False
-        self._output_size = -1
-        self._output_due = time.monotonic() + settings.growing_interval
-        self._next_publish = 0.0
         self._next_check = 0.0
         self._next_question = 0.0
         self._asked: str | None = None
@@ -93,7 +73,7 @@ class Life:
         while True:
             if self._start():
                 while not self._script_is_over():
-                    self._turn()
+                    self._keeper.turn(self._session)
                     if self._mode() == "watch":
                         self._rescan.look_now_and_then()
             if not (self._run.spec.auto_resume and self._is_lost()):
@@ -146,7 +126,7 @@ class Life:
     def _start_again(self) -> None:
         """Another attempt in the same working copy, after all that the lost one wrote has been noted."""
         self._end_orphans()
-        self._read_journal()
+        self._keeper.read_to_the_end(self._session)
         self._update(attempt=self._experiment.attempt + 1)
         self._session = self._open_session()
 
@@ -156,13 +136,12 @@ class Life:
         verdict = self._verdict()
         self._update(state=State.SYNCING, ended_at=verdict.ended_at, capture=self._capture_record())
         deadline = time.monotonic() + max(0.0, verdict.ended_at + self._settings.sync_timeout - time.time())
-        self._examiner.final = True
         self._sweep()
+        self._keeper.finish_up()
         while True:
-            self._turn()
+            self._keeper.turn(self._session)
             self._stop_requested()  # raises Withdrawn
-            idle = not self._outbox and not self._transfers.count and self._ledger.unsettled() == 0
-            if idle and self._conclude(verdict):
+            if self._keeper.done and self._conclude(verdict):
                 return
             if time.monotonic() > deadline:
                 self._give_up()
@@ -171,12 +150,11 @@ class Life:
     def _conclude(self, verdict: Verdict) -> bool:
         """Output log, record, check, manifest, the final state. False when the store did not take part: try again."""
         try:
-            output = os.path.join(self._folder, "output.log")
-            if os.path.exists(output):
-                finish.put_output(self._store, self._id, output)
+            if os.path.exists(self._output):
+                finish.put_output(self._store, self._id, self._output)
             if finish.differences(self._store, self._id, self._ledger):
                 return False
-            self._publisher.publish()
+            self._keeper.publisher.publish()
             final = replace(
                 self._experiment,
                 state=verdict.state,
@@ -190,10 +168,10 @@ class Life:
             )
             finish.put_record(self._store, self._run, final)
             digest = finish.put_manifest(
-                self._store, self._run, final, self._ledger, self._publisher, self._folder
+                self._store, self._run, final, self._ledger, self._keeper.publisher, self._folder
             )
-        except (StoreError, CatalogError, Changed) as error:
-            self._store_trouble(error)
+        except (StoreError, CatalogError, Changed, OSError, sqlite3.OperationalError) as error:
+            self._keeper.store_trouble(error)
             return False
         self._update(
             state=final.state,
@@ -209,154 +187,13 @@ class Life:
 
     def _give_up(self) -> None:
         """The store stayed away too long. The files stay in the home."""
-        waiting = self._waiting_for or "the store"
+        waiting = self._keeper.waiting_for or "the store"
         self._update(
             state=State.FAILED,
             outcome=str(Outcome.SYNC),
             reason=f"not all files could be stored in time, waiting for {waiting}; they are kept in the home",
             finished_at=time.time(),
         )
-
-    # ----------------------------------------------------------------------------------------------------------- a turn
-
-    def _turn(self) -> None:
-        """Everything once: read the journal, look at files, send, record; then rest a little."""
-        try:
-            with self._ledger.transaction():
-                read = self._ingest()
-                self._take_results()
-                looked = self._examine()
-            self._publish()
-            self._send_outbox()
-            self._put_growing_output()
-        except (sqlite3.OperationalError, OSError) as error:
-            # The disk of the home is full or failing: what is written stays where it is until that ends.
-            self._outbox = []
-            self._wait_for(f"the home: {error}")
-            time.sleep(1)
-            with contextlib.suppress(sqlite3.OperationalError):
-                self._ledger.resume()
-            return
-        if not read and not looked:
-            self._rest()
-
-    def _ingest(self) -> int:
-        """Journal records to ledger entries; the offset is committed with them. Returns how many."""
-        now, count = time.monotonic(), 0
-        name = f"offset-{self._experiment.attempt}"
-        behind = self._ledger.fact(name, 0)
-        for offset, record in islice(self._session.records(behind), _RECORDS):
-            self._tracker.apply(record, now)
-            behind, count = offset, count + 1
-        if count:
-            self._ledger.set_fact(name, behind)
-        return count
-
-    def _examine(self) -> int:
-        now = time.monotonic()
-        if now < self._backoff.until or len(self._outbox) + self._transfers.count > _QUEUED_AHEAD:
-            return 0
-        due = self._ledger.due(now, _BATCH)
-        for entry in due:
-            if self._transfers.busy(entry.path):
-                entry.due = now + _TICK
-                self._ledger.put(entry)
-            elif send := self._examiner.examine(entry, now):
-                self._outbox.append(send)
-        return len(due)
-
-    def _take_results(self) -> None:
-        now = time.monotonic()
-        for result in self._transfers.finished():
-            entry = self._ledger.get(result.path)
-            if entry is None:
-                continue
-            entry.unsaved_since = now
-            if isinstance(result.outcome, Sent):
-                self._backoff.worked()
-                self._wait_for(None)
-                self._note_sent(entry, result.outcome)
-            else:
-                self._note_trouble(entry, result, now)
-            entry.dirty = True
-            self._ledger.put(entry)
-
-    def _note_sent(self, entry: Any, sent: Sent) -> None:
-        entry.size, entry.sha256, entry.key, entry.etag = sent.size, sent.sha256, sent.key, sent.etag
-        entry.mtime_ns, entry.ctime_ns, entry.ino, entry.mode = (
-            sent.mtime_ns,
-            sent.ctime_ns,
-            sent.ino,
-            sent.mode,
-        )
-        entry.partial, entry.tries = sent.prefix, 0
-        entry.reason = self._prepared.naming.place(entry.path).note
-        if entry.phase is Phase.READY:
-            entry.phase, entry.due, entry.rewrites = Phase.STORED, None, 0
-        elif entry.due is None:
-            entry.due = time.monotonic() + _IDLE_TICK
-
-    def _note_trouble(self, entry: Any, result: Result, now: float) -> None:
-        trouble = result.outcome
-        assert not isinstance(trouble, Sent)
-        if trouble.store:
-            self._backoff.failed(now)
-            self._wait_for(trouble.reason)
-            entry.due = self._backoff.until
-        elif trouble.changed:
-            entry.tries += 1
-            entry.due = now + min(self._settings.quiet * entry.tries, self._settings.quiet_max)
-            if self._examiner.final and entry.tries >= _TRIES:
-                entry.phase, entry.due, entry.reason = Phase.MISSING, None, trouble.reason
-            elif entry.tries >= _PREFIX_TRIES:
-                entry.reason = "rewritten without a pause: no copy of it until it rests"
-        else:
-            entry.due = now if trouble.gone else now + 1
-            if self._examiner.final and not trouble.gone:
-                entry.phase, entry.due, entry.reason = Phase.MISSING, None, trouble.reason
-
-    def _publish(self) -> None:
-        now = time.monotonic()
-        if now < self._next_publish and not self._outbox:
-            return
-        self._next_publish = now + _PUBLISH_EVERY
-        try:
-            self._publisher.publish()
-        except CatalogError as error:
-            self._wait_for(f"the catalog: {error.message}")
-            self._next_publish = now + 1
-
-    def _send_outbox(self) -> None:
-        """Only what the catalog knows to be on its way may be overwritten in the store; what is new need not wait."""
-        if self._outbox:
-            told = not self._ledger.dirty(1)
-            self._transfers.start([send for send in self._outbox if told or not send.replaces])
-            self._outbox = [send for send in self._outbox if not told and send.replaces]
-
-    def _put_growing_output(self) -> None:
-        now = time.monotonic()
-        if now < self._output_due or self._examiner.final:
-            return
-        self._output_due = now + self._settings.growing_interval
-        path = os.path.join(self._folder, "output.log")
-        with contextlib.suppress(StoreError, Changed, FileNotFoundError):
-            if os.path.getsize(path) != self._output_size:
-                self._output_size = finish.put_output(self._store, self._id, path)
-
-    def _rest(self) -> None:
-        """Until a transfer ends or the next look is due."""
-        busy = self._transfers.count or self._outbox
-        due = self._ledger.next_due()
-        pause = _TICK if busy else _IDLE_TICK
-        if due is not None:
-            pause = min(pause, max(due - time.monotonic(), self._backoff.until - time.monotonic(), 0.005))
-        if select.select([self._wake_out], [], [], pause)[0]:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake_out, 4096)
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_in, b".")
 
     # -------------------------------------------------------------------------------------------------------- the script
 
@@ -418,16 +255,9 @@ class Life:
             timeout=self._run.spec.timeout if self._ledger.fact("timed_out") else None,
         )
 
-    def _read_journal(self) -> None:
-        """To its end."""
-        read = 1
-        while read:
-            with self._ledger.transaction():
-                read = self._ingest()
-
     def _sweep(self) -> None:
         """What the journal still holds, then whatever differs in the working copy and is not known."""
-        self._read_journal()
+        self._keeper.read_to_the_end(self._session)
         if not self._ledger.fact("swept"):
             with self._ledger.transaction():
                 self._rescan.look(time.monotonic(), unexpected=self._mode() in _SEEING)
@@ -437,7 +267,6 @@ class Life:
                         f"{unwritten} calls could not be recorded: the journal could not be written"
                     )
                 self._ledger.set_fact("swept", 1)
-        self._ledger.all_due()
 
     def _mode(self) -> str:
         """How the run's writes are seen."""
@@ -450,14 +279,11 @@ class Life:
         record = {
             "mode": self._mode(),
             "why": started.get("why"),
-            **(
-                {}
-                if self._mode() in _SEEING
-                else {"blind": "files written outside the working copy are not seen"}
-            ),
             **self._session.counters(),
             "swept": self._ledger.totals()["swept"],
         }
+        if self._mode() not in _SEEING:
+            record["blind"] = "files written outside the working copy are not seen"
         if end.get("terminated"):
             record["terminated"] = end["terminated"]
         return record
@@ -476,20 +302,6 @@ class Life:
             except CatalogError:
                 time.sleep(1)
 
-    def _wait_for(self, what: str | None) -> None:
-        if what != self._waiting_for:
-            self._waiting_for = what
-            with contextlib.suppress(CatalogError):
-                self._catalog.update_experiment(self._id, waiting_for=what)
-
-    def _store_trouble(self, error: Exception) -> None:
-        now = time.monotonic()
-        self._backoff.failed(now)
-        self._wait_for(error.message if isinstance(error, GridError) else str(error))
-        time.sleep(max(0.0, self._backoff.until - now))
-
     def close(self) -> None:
-        self._transfers.close()
+        self._keeper.close()
         self._ledger.close()
-        os.close(self._wake_out)
-        os.close(self._wake_in)

@@ -1,0 +1,243 @@
+"""Keeps the files: journal → ledger → catalog and store, turn by turn.
+
+One thread does the reading, looking and recording; others only send. All that must survive is in the ledger: a Keeper
+that is killed is replaced by a new one on the same ledger. Knows nothing of how the script is started or how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sqlite3
+import time
+from itertools import islice
+
+from gridkeep.capture.session import Session
+from gridkeep.catalog.base import Catalog
+from gridkeep.errors import CatalogError, StoreError
+from gridkeep.settings import Settings
+from gridkeep.stores.base import Store
+from gridkeep.supervisor import finish
+from gridkeep.supervisor.examiner import Examiner
+from gridkeep.supervisor.ledger import Entry, Ledger, Phase
+from gridkeep.supervisor.naming import Naming
+from gridkeep.supervisor.publish import Publisher
+from gridkeep.supervisor.settle import Changed
+from gridkeep.supervisor.tracker import Tracker
+from gridkeep.supervisor.transfers import Backoff, Sent, ToSend, Transfers, Trouble
+
+_TICK = 0.05  # seconds between two looks at the journal while there is something to do
+_IDLE_TICK = 0.1
+_PUBLISH_EVERY = 0.15  # records reach the catalog at most this much late
+_BATCH = 500  # files looked at in a turn
+_RECORDS = 2000  # of the journal read in a turn
+_TRIES = 5  # of copying a file that changes under us when nobody should have it open
+_PREFIX_TRIES = 3  # of copying a growing file before it is said that it cannot be
+_QUEUED_AHEAD = 512  # files handed to the transfer threads before they are free
+
+
+class Keeper:
+    """For one experiment. `output`: the file that holds what the script prints."""
+
+    def __init__(
+        self,
+        experiment_id: str,
+        settings: Settings,
+        catalog: Catalog,
+        store: Store,
+        ledger: Ledger,
+        naming: Naming,
+        output: str,
+    ) -> None:
+        self._id = experiment_id
+        self._settings = settings
+        self._catalog = catalog
+        self._store = store
+        self._ledger = ledger
+        self._naming = naming
+        self._output = output
+        self.tracker = Tracker(ledger, naming, settings)
+        self.publisher = Publisher(ledger, catalog, experiment_id)
+        self.waiting_for: str | None = None
+        self._examiner = Examiner(ledger, self.tracker, settings)
+        self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._transfers = Transfers(store, experiment_id, settings.transfer_threads, self._wake)
+        self._backoff = Backoff(settings.retry_max)
+        self._outbox: list[ToSend] = []
+        self._output_size = -1
+        self._output_due = time.monotonic() + settings.growing_interval
+        self._next_publish = 0.0
+
+    def finish_up(self) -> None:
+        """The script and all its descendants are gone: nobody has a file open any more, nothing needs to be quiet."""
+        self._examiner.final = True
+        self._ledger.all_due()
+
+    @property
+    def done(self) -> bool:
+        """Whether all that is known is stored, or said to be missing, removed or ignored."""
+        return not self._outbox and not self._transfers.count and self._ledger.unsettled() == 0
+
+    def turn(self, session: Session) -> None:
+        """Everything once: read the journal, look at files, send, record; then rest a little."""
+        try:
+            with self._ledger.transaction():
+                read = self._ingest(session)
+                self._take_results()
+                looked = self._examine()
+            self._publish()
+            self._send_outbox()
+            self._put_growing_output()
+        except (sqlite3.OperationalError, OSError) as error:
+            # The disk of the home is full or failing: what is written stays where it is until that ends.
+            self._outbox = []
+            self._wait_for(f"the home: {error}")
+            time.sleep(1)
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._ledger.resume()
+            return
+        if not read and not looked:
+            self._rest()
+
+    def read_to_the_end(self, session: Session) -> None:
+        """Notes all that the journal holds now."""
+        read = 1
+        while read:
+            with self._ledger.transaction():
+                read = self._ingest(session)
+
+    def _ingest(self, session: Session) -> int:
+        """Journal records to ledger entries; the offset is committed with them. Returns how many."""
+        now, count = time.monotonic(), 0
+        fact = f"offset-{os.path.basename(session.folder)}"
+        behind = self._ledger.fact(fact, 0)
+        for offset, record in islice(session.records(behind), _RECORDS):
+            self.tracker.apply(record, now)
+            behind, count = offset, count + 1
+        if count:
+            self._ledger.set_fact(fact, behind)
+        return count
+
+    def _examine(self) -> int:
+        now = time.monotonic()
+        if now < self._backoff.until or len(self._outbox) + self._transfers.count > _QUEUED_AHEAD:
+            return 0
+        due = self._ledger.due(now, _BATCH)
+        for entry in due:
+            if self._transfers.busy(entry.path):
+                entry.due = now + _TICK
+                self._ledger.put(entry)
+            elif send := self._examiner.examine(entry, now):
+                self._outbox.append(send)
+        return len(due)
+
+    def _take_results(self) -> None:
+        now = time.monotonic()
+        for result in self._transfers.finished():
+            entry = self._ledger.get(result.path)
+            if entry is None:
+                continue
+            entry.unsaved_since = now
+            if isinstance(result.outcome, Sent):
+                self._backoff.worked()
+                self._wait_for(None)
+                self._note_sent(entry, result.outcome)
+            else:
+                self._note_trouble(entry, result.outcome, now)
+            entry.dirty = True
+            self._ledger.put(entry)
+
+    def _note_sent(self, entry: Entry, sent: Sent) -> None:
+        entry.size, entry.sha256, entry.key, entry.etag = sent.size, sent.sha256, sent.key, sent.etag
+        entry.mtime_ns, entry.ctime_ns, entry.ino, entry.mode = (
+            sent.mtime_ns,
+            sent.ctime_ns,
+            sent.ino,
+            sent.mode,
+        )
+        entry.partial, entry.tries = sent.prefix, 0
+        entry.reason = self._naming.place(entry.path).note
+        if entry.phase is Phase.READY:
+            entry.phase, entry.due, entry.rewrites = Phase.STORED, None, 0
+        elif entry.due is None:
+            entry.due = time.monotonic() + _IDLE_TICK
+
+    def _note_trouble(self, entry: Entry, trouble: Trouble, now: float) -> None:
+        if trouble.store:
+            self._backoff.failed(now)
+            self._wait_for(trouble.reason)
+            entry.due = self._backoff.until
+        elif trouble.changed:
+            entry.tries += 1
+            entry.due = now + min(self._settings.quiet * entry.tries, self._settings.quiet_max)
+            if self._examiner.final and entry.tries >= _TRIES:
+                entry.phase, entry.due, entry.reason = Phase.MISSING, None, trouble.reason
+            elif entry.tries >= _PREFIX_TRIES:
+                entry.reason = "rewritten without a pause: no copy of it until it rests"
+        else:
+            entry.due = now if trouble.gone else now + 1
+            if self._examiner.final and not trouble.gone:
+                entry.phase, entry.due, entry.reason = Phase.MISSING, None, trouble.reason
+
+    def _publish(self) -> None:
+        now = time.monotonic()
+        if now < self._next_publish and not self._outbox:
+            return
+        self._next_publish = now + _PUBLISH_EVERY
+        try:
+            self.publisher.publish()
+        except CatalogError as error:
+            self._wait_for(f"the catalog: {error.message}")
+            self._next_publish = now + 1
+
+    def _send_outbox(self) -> None:
+        """Only what the catalog knows to be on its way may be overwritten in the store; what is new need not wait."""
+        if self._outbox:
+            told = not self._ledger.dirty(1)
+            self._transfers.start([send for send in self._outbox if told or not send.replaces])
+            self._outbox = [send for send in self._outbox if not told and send.replaces]
+
+    def _put_growing_output(self) -> None:
+        now = time.monotonic()
+        if now < self._output_due or self._examiner.final:
+            return
+        self._output_due = now + self._settings.growing_interval
+        with contextlib.suppress(StoreError, Changed, FileNotFoundError):
+            if os.path.getsize(self._output) != self._output_size:
+                self._output_size = finish.put_output(self._store, self._id, self._output)
+
+    def _rest(self) -> None:
+        """Until a transfer ends or the next look is due."""
+        busy = self._transfers.count or self._outbox
+        due = self._ledger.next_due()
+        pause = _TICK if busy else _IDLE_TICK
+        if due is not None:
+            pause = min(pause, max(due - time.monotonic(), self._backoff.until - time.monotonic(), 0.005))
+        if select.select([self._wake_out], [], [], pause)[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_out, 4096)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_in, b".")
+
+    # ----------------------------------------------------------------------------------------------------------- waiting
+
+    def _wait_for(self, what: str | None) -> None:
+        if what != self.waiting_for:
+            self.waiting_for = what
+            with contextlib.suppress(CatalogError):
+                self._catalog.update_experiment(self._id, waiting_for=what)
+
+    def store_trouble(self, error: Exception) -> None:
+        """The store did not take part: says so and waits a little."""
+        now = time.monotonic()
+        self._backoff.failed(now)
+        self._wait_for(str(error) or "a file that changes")
+        time.sleep(max(0.0, self._backoff.until - now))
+
+    def close(self) -> None:
+        self._transfers.close()
+        os.close(self._wake_out)
+        os.close(self._wake_in)
