@@ -17,7 +17,7 @@ from io import TextIOWrapper
 import click
 
 from gridkeep import __version__
-from gridkeep.cli.output import message
+from gridkeep.cli.output import message, printable
 from gridkeep.errors import GridError
 from gridkeep.settings import home_from
 
@@ -138,9 +138,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _say(text: str, hint: str | None, exit_code: int = 1) -> int:
-    message(f"Error: {text}")
+    """One line each, whatever was typed: a name may hold a newline."""
+    message(f"Error: {printable(text)}")
     if hint:
-        message(f"Hint: {hint}")
+        message(f"Hint: {printable(hint)}")
     return exit_code
 
 

@@ -41,7 +41,7 @@ def check_name(name: str) -> None:
     if valid_run_name(name):
         return
     raise UsageError(
-        f"{name!a} cannot be the name of a run: {_fault(name)}.", f"Try `--name {allowed_name(name)}`."
+        f"{name!r} cannot be the name of a run: {_fault(name)}.", f"Try `--name {allowed_name(name)}`."
     )
 
 
@@ -63,5 +63,5 @@ def _fault(name: str) -> str:
     if name != name.lower():
         return "only lowercase letters are allowed"
     if wrong := sorted(set(re.findall(r"[^a-z0-9-]", name))):
-        return f"{', '.join(ascii(each) for each in wrong)} is not allowed, only a-z, 0-9 and hyphens"
+        return f"{', '.join(repr(each) for each in wrong)} is not allowed, only a-z, 0-9 and hyphens"
     return "it must begin and end with a letter or a digit"
