@@ -1,0 +1,218 @@
+"""However a script ends, or what around it is killed: the right words, and every file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.support import (
+    downloaded,
+    engines,
+    experiment,
+    kill,
+    listed,
+    ran,
+    save,
+    submitted,
+    supervisors,
+)
+from tests.support import Grid, wait_for
+
+WRITES = """
+import os, signal, sys, time
+os.mkdir("out")
+open("out/closed", "w").write("closed")
+opened = open("out/open", "w"); opened.write("flushed"); opened.flush()
+print("printed", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "outcome", "reason", "code"),
+    [
+        ("", "completed", "exit", None, 0),
+        ("sys.exit(3)", "failed", "exit", "exit code 3", 3),
+        ("raise RuntimeError('oh')", "failed", "exit", "exit code 1", 1),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "failed", "signal", "killed by SIGKILL", None),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "failed", "signal", "killed by SIGSEGV", None),
+        ("os.kill(os.getpid(), signal.SIGTERM)", "failed", "signal", "killed by SIGTERM", None),
+        ("os._exit(255)", "failed", "exit", "exit code 255", 255),
+    ],
+)
+def test_ends_of_a_script(
+    grid: Grid, end: str, state: str, outcome: str, reason: str | None, code: int | None
+) -> None:
+    one = ran(grid, WRITES + end, name="e")
+    assert (one["state"], one["outcome"], one["reason"], one["exit_code"]) == (state, outcome, reason, code)
+    assert downloaded(grid, "e-exp0") == {b"out/closed": b"closed", b"out/open": b"flushed"}
+    assert grid("logs", "e").stdout.startswith("printed\n")
+    if "oh" in end:
+        assert grid("logs", "e").stdout.endswith("RuntimeError: oh\n")
+    assert grid("verify", "--deep", "e").returncode == 0
+
+
+def test_killed_from_outside_in_the_middle_of_a_write(grid: Grid) -> None:
+    submitted(
+        grid,
+        """
+        import os
+        open("pid", "w").write(str(os.getpid()))
+        with open("endless", "wb") as file:
+            while True:
+                file.write(b"0123456789" * 1000); file.flush()
+        """,
+        name="k",
+    )
+    pid = wait_for(lambda: grid("cat", "k-exp0:pid", code=None).stdout)
+    os.kill(int(pid), signal.SIGKILL)
+    (one,) = grid.finished("k")
+    assert one["reason"] == "killed by SIGKILL"
+    endless = downloaded(grid, "k-exp0")[b"endless"]
+    assert endless
+    assert endless == (b"0123456789" * (len(endless) // 10 + 1))[: len(endless)]
+
+
+def test_a_program_that_cannot_be_started(grid: Grid) -> None:
+    (grid.cwd / save(grid, "not a program", "broken")).chmod(0o755)
+    done = grid("run", "--follow", "--name", "b", "./broken", code=1)
+    one = experiment(grid, "b-exp0")
+    assert (one["state"], one["outcome"]) == ("failed", "start")
+    assert "Exec format error" in one["reason"]
+    assert one["reason"] in done.stderr
+
+
+def test_children_may_finish_and_completed_comes_after_them(grid: Grid) -> None:
+    one = ran(
+        grid,
+        """
+        import os, time
+        if os.fork() == 0:
+            os.setsid(); time.sleep(1.5)
+            open("by the child", "w").write("late"); print("child done")
+        """,
+        name="c",
+    )
+    assert one["state"] == "completed"
+    assert downloaded(grid, "c-exp0") == {b"by the child": b"late"}
+    assert grid("logs", "c").stdout == "child done\n"
+
+
+def test_children_that_linger_are_ended_and_it_is_said(grid: Grid) -> None:
+    one = ran(
+        grid.with_env(GRIDKEEP_LINGER="0.5s", GRIDKEEP_KILL_GRACE="0.5s"),
+        "import os, time; open('f', 'w').write('x'); os.fork() or (os.setsid(), time.sleep(60))",
+        name="l",
+    )
+    assert one["state"] == "completed"
+    assert one["run_s"] < 30
+    assert one["capture"]["terminated"]
+    assert downloaded(grid, "l-exp0") == {b"f": b"x"}
+
+
+# ------------------------------------------------------------------------------------------- when our own are killed
+
+WORKS_ON = """
+import hashlib, os, time
+for i in range(60):
+    open(f"{i}.bin", "wb").write(hashlib.sha256(b"%d" % i).digest() * 1000)
+    open("log", "a").write(f"{i}\\n")
+    print(i, flush=True)
+    time.sleep(0.05)
+"""
+
+
+def check_work(grid: Grid, name: str) -> None:
+    import hashlib
+
+    (one,) = grid.finished(name)
+    assert (one["state"], one["reason"], one["exit_code"]) == ("completed", None, 0)
+    numbers = "".join(f"{i}\n" for i in range(60)).encode()
+    assert downloaded(grid, f"{name}-exp0") == {
+        **{b"%d.bin" % i: hashlib.sha256(b"%d" % i).digest() * 1000 for i in range(60)},
+        b"log": numbers,
+    }
+    assert grid("logs", name).stdout_bytes == numbers
+    grid("verify", "--deep", name)
+    assert one["capture"]["lost"] == 0
+
+
+def test_the_supervisor_is_killed_again_and_again(grid: Grid) -> None:
+    submitted(grid, WORKS_ON, name="s")
+    for _ in range(4):
+        kill(wait_for(lambda: supervisors(grid) or None))
+        time.sleep(0.6)
+    check_work(grid, "s")
+
+
+def test_the_engine_is_killed(grid: Grid) -> None:
+    """Nobody but the next `grid status` starts another."""
+    save(grid, "import sys, time; time.sleep(1); open('f', 'w').write(sys.argv[2])")
+    grid("run", "--name", "e", "--parallel", "1", "script.py", "--x", "[1,2,3]")
+    kill(wait_for(lambda: engines(grid) or None))
+    time.sleep(1.5)
+    assert not engines(grid)
+    assert [each["state"] for each in grid.finished("e")] == ["completed"] * 3
+    assert [downloaded(grid, f"e-exp{i}") for i in range(3)] == [{b"f": b"%d" % i} for i in (1, 2, 3)]
+
+
+def test_engine_and_supervisor_are_killed_together(grid: Grid) -> None:
+    submitted(grid, WORKS_ON, name="s")
+    wait_for(lambda: grid("logs", "s").stdout.count("\n") > 10 or None)
+    kill(engines(grid) + supervisors(grid))
+    check_work(grid, "s")
+
+
+def test_a_supervisor_lost_after_the_scripts_end_changes_nothing(grid: Grid) -> None:
+    submitted(
+        grid, "import sys; print('x' * 100); open('f', 'wb').write(bytes(10**7)); sys.exit(3)", name="s"
+    )
+    wait_for(lambda: experiment(grid, "s-exp0")["state"] in ("syncing", "failed") or None, every=0.001)
+    for pid in supervisors(grid):
+        os.kill(pid, signal.SIGKILL)
+    (one,) = grid.finished("s")
+    assert (one["state"], one["outcome"], one["reason"]) == ("failed", "exit", "exit code 3")
+    assert downloaded(grid, "s-exp0") == {b"f": bytes(10**7)}
+    assert grid("logs", "s").stdout == "x" * 100 + "\n"
+
+
+def test_everything_is_killed_as_when_a_machine_dies(grid: Grid) -> None:
+    """Script and all: what it had written is saved, and the reason says what happened."""
+    submitted(grid, WRITES + "time.sleep(60)", name="m")
+    wait_for(lambda: "printed" in grid("logs", "m").stdout or None)
+    mine = os.getpid()
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != mine]:
+        try:
+            if os.fsencode(grid.home) in Path(f"/proc/{pid}/environ").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
+            continue
+    (one,) = grid.finished("m")
+    assert (one["state"], one["outcome"]) == ("failed", "lost")
+    assert "lost" in one["reason"]
+    assert downloaded(grid, "m-exp0") == {b"out/closed": b"closed", b"out/open": b"flushed"}
+    assert listed(grid, "m").keys() == {"out/closed", "out/open"}
+
+
+def test_the_store_is_away_for_a_while(grid: Grid) -> None:
+    """It stays `syncing`, says what it waits for, and goes on by itself."""
+    store = grid.home / "store"
+    submitted(
+        grid.with_env(GRIDKEEP_RETRY_MAX="1s"),
+        "import time; time.sleep(1.5); open('f', 'w').write('x')",
+        name="a",
+    )
+    wait_for(lambda: experiment(grid, "a-exp0")["state"] == "running" or None)
+    store.rename(grid.home / "away")
+    store.write_text("in the way")
+    one = wait_for(lambda: experiment(grid, "a-exp0") if experiment(grid, "a-exp0")["waiting_for"] else None)
+    assert one["state"] == "syncing"
+    assert "waiting" in grid("status", "a").stdout
+    store.unlink()
+    (grid.home / "away").rename(store)
+    (one,) = grid.finished("a", 40)
+    assert (one["state"], one["waiting_for"]) == ("completed", None)
+    assert downloaded(grid, "a-exp0") == {b"f": b"x"}
