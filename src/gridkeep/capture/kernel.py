@@ -11,6 +11,7 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,6 +37,8 @@ _RESPONSE = struct.Struct("=QqiI")
 _ADD_FD = struct.Struct("=QIIII")
 _ID = struct.Struct("=Q")
 
+# Since 5.5 a trapped call can be let go on; since 5.9 the listener hears that the last process is gone.
+_OLDEST = (5, 9)
 PAGE = mmap.PAGESIZE
 PATH_MAX = 4096
 
@@ -49,6 +52,11 @@ def _check(result: int) -> int:
 
 def prctl(option: int, argument: int) -> None:
     _check(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0))
+
+
+def _release() -> tuple[int, int]:
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return int(major), int(minor)
 
 
 def _seccomp_number() -> int:
@@ -85,7 +93,7 @@ class Listener:
     """The supervisor's end of a filter. The receive buffer is the caller's (a writable buffer of a page or more, so
     that ioctl works in place: an id in flight is then known to whoever shares that memory)."""
 
-    def __init__(self, fd: int, buffer: mmap.mmap) -> None:
+    def __init__(self, fd: int, buffer: memoryview) -> None:
         self.fd = fd
         self._buffer = buffer
         self._zero = bytes(NOTIFICATION.size)

@@ -43,6 +43,7 @@ class Seen:
     """What a notification came to: at most one record, and what to answer if not "go on"."""
 
     record: Record | None = None
+    gone: bool = False  # its thread waits no more: nothing could be learnt
     refuse: bool = False  # io_uring: ENOSYS, so that programs fall back to calls that can be seen
     output: int | None = None  # an open of the run's own output log: the access mode asked for
     close_on_exec: bool = False
@@ -58,7 +59,7 @@ class Observer:
         self._valid = valid
 
     def look(self, notification: tuple[int, ...]) -> Seen:
-        """Never raises OSError: what cannot be learnt becomes a LOST record."""
+        """What cannot be learnt becomes a LOST record."""
         identity, tid, _, number, arch, _, *arguments = notification
         call = lookup(arch, number)
         if call is None:
@@ -75,15 +76,17 @@ class Observer:
             text = read_string(tid, arguments[call.path])
             second = read_string(tid, arguments[call.path2]) if call.path2 >= 0 else None
             if not self._valid(identity):
-                return Seen()
+                return Seen(gone=True)
             if second is not None:
                 return self._two_paths(call, tid, flags, arguments, text, second)
             return self._one_path(call, tid, flags, arguments, text)
-        except (NoTarget, BadArgument, FileNotFoundError, ProcessLookupError):
-            return Seen()  # the call will fail, or its thread is gone
+        except NoTarget:
+            return Seen()
+        except BadArgument:
+            return Seen(gone=not self._valid(identity))
         except OSError as error:
-            if not self._valid(identity):
-                return Seen()
+            if isinstance(error, (FileNotFoundError, ProcessLookupError)) or not self._valid(identity):
+                return Seen(gone=True)
             known = b"%s of %s: %s" % (
                 call.kind.name.lower().encode(),
                 program_name(tid),

@@ -13,19 +13,22 @@ _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes); Linux >= 6.13, the ex
 _INFO_EXIT = 1 << 3
 _PIDFD_INFO = struct.Struct("=QQ11Ii")  # mask, cgroup, eleven ids, exit code
 
+_THREADS = 15  # where their number stands in /proc/PID/stat, behind state and parent
+
 
 def descendants(ancestor: int) -> list[int]:
-    """All living processes below `ancestor`, from one look at /proc; zombies are not alive."""
+    """All living processes below `ancestor`, from one look at /proc. Zombies are not alive, but for those whose threads go
+    on without their first."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             with open(f"/proc/{entry}/stat", "rb") as file:
-                state, parent = file.read().rpartition(b") ")[2].split(b" ", 2)[:2]
+                state, parent, *others = file.read().rpartition(b") ")[2].split()
         except (OSError, ValueError):
             continue
-        if state not in b"ZX":
+        if state not in b"ZX" or int(others[_THREADS]) > 1:
             children.setdefault(int(parent), []).append(int(entry))
     found: list[int] = []
     unseen = [ancestor]
@@ -34,6 +37,15 @@ def descendants(ancestor: int) -> list[int]:
         found += below
         unseen += below
     return found
+
+
+def state_of(pid: int) -> str:
+    """As in /proc: R, S, T (stopped), Z, …; X when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return chr(file.read().rpartition(b") ")[2][0])
+    except OSError:
+        return "X"
 
 
 def age(pid: int) -> float:
