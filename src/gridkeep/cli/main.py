@@ -112,6 +112,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status. Whatever happens, the user sees words and no traceback."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no name is worth a crash
@@ -135,6 +136,14 @@ def main(args: Sequence[str] | None = None) -> int:
         return _explain(error)
     except Exception as error:
         return _unexpected(error)
+
+
+def _open_closed_streams() -> None:
+    """Whoever closed one of ours (`>&-`) gets nothing there, and no file of ours takes its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w"))
 
 
 def _say(text: str, hint: str | None, exit_code: int = 1) -> int:
