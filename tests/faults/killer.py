@@ -1,6 +1,6 @@
 """Blows at random moments: who is hit, when, and how, all from a seed.
 
-A moment is a number of seconds after the submission, or the instant at which something appears in the home or the store
+A moment is a number of seconds after the one before, or the instant at which something appears in the home or the store
 (the ledger, the script's start, its end, the manifest, …), for that is where the seams are.
 """
 
@@ -40,7 +40,7 @@ _POLL = 0.003  # seconds
 @dataclass(frozen=True)
 class Blow:
     """`roles` get SIGKILL, or with `hold` SIGSTOP and so many seconds later SIGCONT, `delay` seconds after `event` (None:
-    the submission)."""
+    the blow before)."""
 
     roles: tuple[str, ...]
     event: str | None
@@ -58,7 +58,7 @@ def plan(chance: random.Random) -> list[Blow]:
     for _ in range(chance.choices([1, 2, 3, 4], [5, 3, 2, 1])[0]):
         roles = chance.choices([roles for roles, _ in SETS], [weight for _, weight in SETS])[0]
         event = chance.choice([None, *EVENTS]) if chance.random() < 0.6 else None
-        delay = chance.uniform(0, 4) if event is None else chance.choice([0, 0, chance.uniform(0, 0.4)])
+        delay = chance.uniform(0, 2) if event is None else chance.choice([0, 0, chance.uniform(0, 0.4)])
         hold = chance.uniform(0.05, 1.5) if chance.random() < 0.2 else None
         blows.append(Blow(roles, event, delay, hold))
     return blows
@@ -101,13 +101,10 @@ def strike(home: Path, blow: Blow) -> int:
     return count
 
 
-def wait_for_moment(home: Path, blow: Blow, submitted_at: float, over: Callable[[], bool]) -> bool:
+def wait_for_moment(home: Path, blow: Blow, over: Callable[[], bool]) -> bool:
     """Until the blow is due; False when there is nothing left to hit."""
-    if blow.event is None:
-        time.sleep(max(0.0, submitted_at + blow.delay - time.monotonic()))
-        return True
     checked = 0.0
-    while not next(home.glob(EVENTS[blow.event]), None):
+    while blow.event is not None and not next(home.glob(EVENTS[blow.event]), None):
         if time.monotonic() - checked > 0.2:
             checked = time.monotonic()
             if over():

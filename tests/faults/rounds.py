@@ -20,7 +20,7 @@ from pathlib import Path
 
 from gridkeep.catalog.sqlite import open_catalog
 from gridkeep.model import Experiment
-from tests.faults import killer
+from tests.faults import disks, killer
 from tests.faults.oracle import Finding, Oracle, Told, read_logs
 from tests.support import Grid, end_processes_of, environment, processes_of
 
@@ -49,15 +49,23 @@ class Round:
         return f"{self.seed}: {self.state}, {self.files} files, {hits}, {self.seconds:.1f} s"
 
 
-def play(seed: str, root: Path) -> Round:
-    """One round in the folder `root`."""
+def play(seed: str, root: Path, library: Path | None = None) -> Round:
+    """One round in the folder `root`; in one of five the calls to the store fail now and then, if there is a `library`
+    for that."""
     result, began = Round(seed), time.monotonic()
     chance = random.Random(seed)
-    grid = new_grid(root)
+    grid, faults = new_grid(root), root / "faults"
+    hurt = grid
+    if chance.random() < 0.2 and library is not None:
+        hurt = grid.with_env(
+            **disks.failing(library, grid.home / "store", faults, chance, 0.02), GRIDKEEP_RETRY_MAX="1s"
+        )
     try:
-        _submit(grid, root, chance, result)
+        _submit(hurt, root, chance, result)
         if not result.findings:
-            _strike_and_wait(grid, chance, result)
+            _strike_and_wait(hurt, chance, result)
+        if faults.exists():
+            result.blows["failed call to the store"] = faults.read_bytes().count(b"\n")
         if not result.findings:
             _judge(grid, root, result)
     except AssertionError as error:
@@ -105,11 +113,9 @@ def _submit(grid: Grid, root: Path, chance: random.Random, result: Round) -> Non
 
 
 def _strike_and_wait(grid: Grid, chance: random.Random, result: Round) -> None:
-    submitted_at = time.monotonic()
-    blows = killer.plan(chance)
-    for blow in sorted(blows, key=lambda blow: (blow.event is not None, blow.delay)):
-        if not killer.wait_for_moment(grid.home, blow, submitted_at, lambda: _final(grid) is not None):
-            continue
+    for blow in killer.plan(chance):
+        if not killer.wait_for_moment(grid.home, blow, lambda: _final(grid) is not None):
+            break
         if killer.strike(grid.home, blow):
             result.blows[blow.kind] += 1
         time.sleep(chance.uniform(0, 0.3))
@@ -210,10 +216,11 @@ def main() -> int:
     args = parser.parse_args()
     seeds = [args.replay] if args.replay else [f"{args.seed}/{number}" for number in range(args.rounds)]
     folder = Path(tempfile.mkdtemp(prefix="gridkeep-rounds-"))
+    library = disks.build_faulty(folder)
     until = time.monotonic() + args.minutes * 60 if args.minutes else float("inf")
     results: list[Round] = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        waiting = [pool.submit(_one, seed, folder, until) for seed in seeds]
+        waiting = [pool.submit(_one, seed, folder, library, until) for seed in seeds]
         for done in as_completed(waiting):
             if (result := done.result()) is not None:
                 results.append(result)
@@ -222,11 +229,11 @@ def main() -> int:
     return any(result.findings for result in results)
 
 
-def _one(seed: str, folder: Path, until: float) -> Round | None:
+def _one(seed: str, folder: Path, library: Path | None, until: float) -> Round | None:
     if time.monotonic() > until:
         return None
     root = folder / seed.replace("/", "-")
-    result = play(seed, root)
+    result = play(seed, root, library)
     if result.findings:
         result.folder = root
     else:

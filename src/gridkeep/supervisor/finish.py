@@ -57,19 +57,12 @@ def put_output(store: Store, ulid: str, path: str) -> int:
 def differences(store: Store, ulid: str, ledger: Ledger) -> int:
     """Compares what the ledger calls stored with a listing of the store; what is not there as it should be is to be
     sent again. Returns how many. Raises StoreError."""
-    found = {item.key: (item.size, item.etag) for item in store.list(artifacts_prefix(ulid))}
-    wrong = [
-        key
-        for key, size, etag in ledger.stored_keys()
-        if found.get(key, (None, None)) not in ((size, etag), (size, None))
-    ]
-    for key in wrong:
-        entry = ledger.entry_by_key(key)
-        if entry is not None:
-            entry.sha256, entry.dirty = None, True
-            if entry.phase is Phase.STORED:
-                entry.phase, entry.due = Phase.READY, 0.0
-            ledger.put(entry)
+    wrong = ledger.unlike((item.key, item.size, item.etag) for item in store.list(artifacts_prefix(ulid)))
+    for entry in wrong:
+        entry.sha256, entry.dirty = None, True
+        if entry.phase is Phase.STORED:
+            entry.phase, entry.due = Phase.READY, 0.0
+        ledger.put(entry)
     return len(wrong)
 
 

@@ -1,0 +1,78 @@
+"""Disks that fail: small filesystems that fill up, and a preloaded library that makes single calls fail."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).with_name("faulty.c")
+
+
+@contextmanager
+def small_disk(at: Path, size: str) -> Iterator[Path]:
+    """A tmpfs of so many bytes (`8m`) on a folder; skips the test where it cannot be mounted."""
+    at.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "faults", at], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no filesystem can be mounted here: {done.stderr.strip()}")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
+
+
+def remount(at: Path, how: str) -> None:
+    """`ro` or `rw`. What is being written when it becomes read-only is let finish first."""
+    subprocess.run(["mount", "-o", f"remount,{how}", at], check=True)
+
+
+@contextmanager
+def full(disk: Path, *, but: int = 0) -> Iterator[None]:
+    """A filesystem with no more than `but` free bytes, until the end of the block."""
+    filler = disk / "filler"
+    with open(filler, "wb", buffering=0) as file:
+        with suppress(OSError):
+            while True:
+                file.write(bytes(1 << 16))
+        with suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        if but:
+            os.truncate(filler, max(0, os.path.getsize(filler) - but))
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def build_faulty(folder: Path) -> Path | None:
+    """The library, compiled; None where there is no compiler."""
+    library = folder / "faulty.so"
+    try:
+        subprocess.run(
+            ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", library, SOURCE, "-ldl"],
+            check=True,
+        )
+    except FileNotFoundError:
+        return None
+    return library
+
+
+def failing(library: Path, folder: Path, log: Path, chance: random.Random, share: float) -> dict[str, str]:
+    """The variables that let calls of supervisors below a folder fail, one in `1 / share`."""
+    return {
+        "LD_PRELOAD": str(library),
+        "FAULTY_PROGRAM": "gridkeep.supervisor",
+        "FAULTY_FOLDER": str(folder),
+        "FAULTY_CHANCE": str(share),
+        "FAULTY_SEED": str(chance.randrange(1 << 31)),
+        "FAULTY_LOG": str(log),
+    }
