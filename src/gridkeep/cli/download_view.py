@@ -88,8 +88,13 @@ def summary(report: Report, directory: str) -> Iterator[str]:
     if report.growing:
         yield from _list(report.growing, "is not finished yet", "are not finished yet")
     if report.active:
-        others = f" and {many(len(report.active) - 1, 'more experiment')}" if len(report.active) > 1 else ""
-        yield f"{report.active[0]}{others} goes on: run the same command again later, or with --follow."
+        more = len(report.active) - 1
+        who = (
+            f"{report.active[0]} and {many(more, 'more experiment')} go"
+            if more
+            else f"{report.active[0]} goes"
+        )
+        yield f"{who} on: run the same command again later, or with --follow."
 
 
 def _list(problems: list[Problem], one: str, more: str) -> Iterator[str]:
