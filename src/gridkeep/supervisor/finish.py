@@ -56,8 +56,11 @@ def put_output(store: Store, ulid: str, path: str) -> int:
 
 def differences(store: Store, ulid: str, ledger: Ledger) -> int:
     """Compares what the ledger calls stored with a listing of the store; what is not there as it should be is to be
-    sent again. Returns how many. Raises StoreError."""
-    wrong = ledger.unlike((item.key, item.size, item.etag) for item in store.list(artifacts_prefix(ulid)))
+    sent again. Returns how many. What lies there beside it goes: a supervisor that was killed, or a file that vanished,
+    between the sending of an object and the note of it left it unlisted. Raises StoreError."""
+    listing = ((item.key, item.size, item.etag) for item in store.list(artifacts_prefix(ulid)))
+    wrong, strays = ledger.unlike(listing)
+    store.delete(strays)
     for entry in wrong:
         entry.sha256, entry.dirty = None, True
         if entry.phase is Phase.STORED:

@@ -119,6 +119,7 @@ class Ledger:
             "PRAGMA synchronous=OFF"
         )  # the journal and the store are the truth after a power cut
         self._db.execute("PRAGMA cache_size=-8192")
+        self._db.execute("PRAGMA temp_store=FILE")
         self._db.executescript(_SCHEMA)
         # Monotonic times of a supervisor before us mean nothing: look at everything that is under way now.
         self._db.execute(
@@ -270,15 +271,20 @@ class Ledger:
         while rows := cursor.fetchmany(1000):
             yield from map(_entry, rows)
 
-    def stored_keys(self) -> Iterator[tuple[str, int, str | None]]:
-        """(key, size, etag) of all that has bytes in the store."""
-        cursor = self._db.execute("SELECT key, size, etag FROM entries WHERE sha256 IS NOT NULL")
-        while rows := cursor.fetchmany(1000):
-            yield from rows
-
-    def entry_by_key(self, key: str) -> Entry | None:
-        row = self._db.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchone()
-        return None if row is None else _entry(row)
+    def unlike(self, listing: Iterable[tuple[str, int, str | None]]) -> tuple[list[Entry], list[str]]:
+        """Entries with bytes in the store that a listing of it, (key, size, etag), does not have so; and the keys in it
+        that no entry stands for."""
+        with self.transaction():
+            self._db.execute("CREATE TEMP TABLE listing (key TEXT PRIMARY KEY, size INTEGER, etag TEXT)")
+            self._db.executemany("INSERT OR REPLACE INTO listing VALUES (?, ?, ?)", listing)
+            query = f"""{_SELECT} WHERE sha256 IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM listing WHERE listing.key = entries.key AND listing.size = entries.size
+                AND (listing.etag IS NULL OR listing.etag IS entries.etag))"""
+            found = [_entry(row) for row in self._db.execute(query)]
+            kept = "SELECT key FROM entries WHERE sha256 IS NOT NULL"
+            strays = self._db.execute(f"SELECT key FROM listing WHERE key NOT IN ({kept})").fetchall()
+            self._db.execute("DROP TABLE listing")
+        return found, [key for (key,) in strays]
 
     def totals(self) -> dict[str, int]:
         """`files`, `bytes`, `missing`, `ignored`, `removed`, and `swept` (found by the last sweep)."""

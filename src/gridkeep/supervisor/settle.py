@@ -61,6 +61,7 @@ class Version(io.RawIOBase):
         self._leasable = leasable
         self.before = os.fstat(fd)
         self.size = self.before.st_size
+        self._sparse = self.before.st_blocks * 512 < self.size
         self._at = 0
         self._hash = hashlib.sha256()
         self._checked = False
@@ -74,7 +75,7 @@ class Version(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         left = self.size - self._at
-        data = os.pread(self._fd, left if size < 0 else min(size, left), self._at) if left else b""
+        data = self._next(left if size < 0 else min(size, left)) if left else b""
         if left and not data:
             raise Changed  # it was cut short
         self._hash.update(data)
@@ -83,6 +84,21 @@ class Version(io.RawIOBase):
             self._check()
             self._checked = True
         return data
+
+    def _next(self, size: int) -> bytes:
+        """The next bytes. A hole is not read page by page to find zeros."""
+        if self._sparse and (hole := self._data_from(self._at) - self._at):
+            return bytes(min(size, hole))
+        return os.pread(self._fd, size, self._at)
+
+    def _data_from(self, offset: int) -> int:
+        """Where the next data is; the size, if only a hole follows."""
+        try:
+            return min(os.lseek(self._fd, offset, os.SEEK_DATA), self.size)
+        except OSError as error:
+            return (
+                self.size if error.errno == errno.ENXIO else offset
+            )  # a hole to the end; or a file system without
 
     def _check(self) -> None:
         same = _stamp(os.fstat(self._fd)) == _stamp(self.before)

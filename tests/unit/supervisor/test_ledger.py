@@ -157,3 +157,20 @@ def test_a_killed_supervisor_leaves_offset_and_entries_in_step(path):
     offset = ledger.fact("offset")
     assert offset >= committed and offset == ledger.unsettled()
     ledger.close()
+
+
+def test_what_the_store_does_not_have_as_the_ledger_says(ledger):
+    for name, size, etag in ((b"same", 1, "e"), (b"gone", 1, None), (b"short", 5, None), (b"other", 1, "e")):
+        ledger.put(entry(name, Phase.STORED, sha256="x", size=size, etag=etag, key=name.decode()))
+    ledger.put(entry(b"pending", Phase.READY, key="pending", size=9))
+    listing = [
+        ("same", 1, "e"),
+        ("short", 4, None),
+        ("other", 1, "f"),
+        ("pending", 1, None),
+        ("extra", 1, None),
+    ]
+    for _ in range(2):
+        wrong, strays = ledger.unlike(iter(listing))
+        assert {item.listed for item in wrong} == {b"gone", b"short", b"other"}
+        assert set(strays) == {"pending", "extra"}

@@ -146,3 +146,17 @@ def test_a_file_rewritten_meanwhile_gives_no_prefix(file):
         while version.read(1000):
             pass
     os.close(fd)
+
+
+def test_holes_are_zeros(tmp_path):
+    path = tmp_path / "sparse"
+    with path.open("wb") as opened:
+        for offset in (0, 5 << 20, (9 << 20) + 17):
+            opened.seek(offset)
+            opened.write(b"data")
+        opened.truncate(12 << 20)
+    fd = open_for_reading(os.fsencode(path))
+    version = Version(fd)
+    data = b"".join(iter(lambda: version.read(1 << 20), b""))
+    assert data == path.read_bytes() and version.sha256 == hashlib.sha256(data).hexdigest()
+    os.close(fd)
