@@ -280,7 +280,7 @@ class LocalStore:
         """The descriptor of a folder below the root, made with all above it (durably) when asked."""
         try:
             current = os.open(self.root, FOLDER)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise StoreUnavailable(
                 f"The store's folder {self.root} is not there.",
                 "Mount the disk that holds it, or make the folder.",

@@ -187,11 +187,11 @@ class Life:
 
     def _give_up(self) -> None:
         """The store stayed away too long. The files stay in the home."""
-        waiting = self._keeper.waiting_for or "the store"
+        trouble = self._keeper.waiting_for or "The store was not there."
         self._update(
             state=State.FAILED,
             outcome=str(Outcome.SYNC),
-            reason=f"not all files could be stored in time, waiting for {waiting}; they are kept in the home",
+            reason=f"not all files could be stored in time; they are kept in the home. {trouble}",
             finished_at=time.time(),
         )
 
