@@ -1,0 +1,137 @@
+"""Disks that fill up, go away or fail, and come back: the run waits, says for what, and goes on by itself."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import disks, rounds
+from tests.faults.oracle import Oracle, read_logs
+from tests.support import Grid, end_processes_of, wait_for
+
+GOES_ON = 15  # seconds after the end of the trouble
+NOISE = 10  # more, for a machine that is busy with other tests
+
+
+@contextmanager
+def ground(root: Path) -> Iterator[Grid]:
+    """`grid` in a home that is made already, so that disks can be put under its parts."""
+    grid = rounds.new_grid(root)
+    grid("status")
+    try:
+        yield grid
+    finally:
+        end_processes_of(root)
+
+
+def submit(grid: Grid, seed: str, operations: int = 60, pause: float = 0.03) -> None:
+    root = grid.cwd.parent
+    words = ["run", "--name", "r", "--exclude", "oplog/", "--strategy", "none", "writer.py", seed]
+    grid(*words, root / "outside", root / "oplog", "--operations", f"{operations}", "--pause", f"{pause}")
+
+
+def now(grid: Grid) -> dict[str, Any]:
+    (one,) = grid.json("status", "r")
+    assert isinstance(one, dict)
+    return one
+
+
+def waits(grid: Grid, word: str) -> None:
+    """Until it says that it waits for what `word` is about."""
+    wait_for(lambda: word in (now(grid)["waiting_for"] or ""), 60, every=0.2, what=f"waiting for {word!r}")
+
+
+def check(grid: Grid) -> None:
+    """Whatever the writer wrote is there."""
+    root = grid.cwd.parent
+    oracle = Oracle(grid, "r-exp0", read_logs(root / "oplog"), root / "outside", root / "downloads")
+    assert not list(oracle.findings())
+
+
+def completes(grid: Grid, *, within: float = GOES_ON) -> None:
+    (one,) = grid.finished("r", within + NOISE)
+    assert (one["state"], one["waiting_for"]) == ("completed", None), one
+    check(grid)
+
+
+def test_the_store_fills_up_while_it_runs_and_gets_room_after_its_end(tmp_path: Path) -> None:
+    with ground(tmp_path) as grid, disks.small_disk(grid.home / "store", "96m") as disk:
+        with disks.full(disk, but=100_000):
+            submit(grid, "fills up")
+            waits(grid, "full")
+            wait_for(lambda: now(grid)["state"] == "syncing", 60, every=0.2)
+            waits(grid, "full")
+        completes(grid)
+
+
+def test_the_store_gets_room_while_the_script_works(tmp_path: Path) -> None:
+    with ground(tmp_path) as grid, disks.small_disk(grid.home / "store", "96m") as disk:
+        with disks.full(disk):
+            submit(grid, "gets room", 150)
+            waits(grid, "full")
+            assert now(grid)["state"] == "running"
+        wait_for(lambda: now(grid)["waiting_for"] is None, GOES_ON + NOISE, every=0.2)
+        completes(grid, within=60)
+
+
+def test_the_store_is_moved_away_and_back(tmp_path: Path) -> None:
+    with ground(tmp_path) as grid:
+        submit(grid, "moved away")
+        (grid.home / "store").rename(tmp_path / "elsewhere")
+        waits(grid, "is not there")
+        wait_for(lambda: now(grid)["state"] == "syncing", 60, every=0.2)
+        time.sleep(2)
+        assert not (grid.home / "store").exists()  # an empty one would look like a store that lost everything
+        (tmp_path / "elsewhere").rename(grid.home / "store")
+        completes(grid)
+
+
+def test_the_store_is_read_only_for_a_while(tmp_path: Path) -> None:
+    with ground(tmp_path) as grid, disks.small_disk(grid.home / "store", "96m") as disk:
+        submit(grid, "read-only")
+        disks.remount(disk, "ro")
+        waits(grid, "refuses")
+        wait_for(lambda: now(grid)["state"] == "syncing", 60, every=0.2)
+        disks.remount(disk, "rw")
+        completes(grid)
+
+
+@pytest.mark.parametrize("part", ["", "work", "journal"])
+def test_a_part_of_the_home_is_full_for_a_while(tmp_path: Path, part: str) -> None:
+    """The script itself may fail then. What it wrote is kept or named, and its end is told as it was."""
+    with ExitStack() as stack:
+        if not part:
+            stack.enter_context(disks.small_disk(tmp_path / "home", "96m"))
+        grid = stack.enter_context(ground(tmp_path))
+        folder = grid.home / part
+        if part:
+            stack.enter_context(disks.small_disk(folder, "64m"))
+        submit(grid, f"full {part}", 100)
+        wait_for(lambda: read_logs(tmp_path / "oplog").files)
+        with disks.full(folder):
+            time.sleep(4)
+        (one,) = grid.finished("r", 60)
+        ends = read_logs(tmp_path / "oplog").ends
+        assert (one["exit_code"], one["state"]) == (ends[-1], "failed" if ends[-1] else "completed"), one
+        check(grid)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_single_calls_to_the_store_fail(tmp_path: Path, seed: int) -> None:
+    """EIO, ENOSPC, short writes, and renames that take place and fail all the same."""
+    library, log = disks.build_faulty(tmp_path), tmp_path / "faults"
+    if library is None:
+        pytest.skip("there is no C compiler")
+    with ground(tmp_path) as grid:
+        faults = disks.failing(library, grid.home / "store", log, random.Random(seed), 0.03)
+        submit(grid.with_env(**faults, GRIDKEEP_RETRY_MAX="0.5s"), f"calls fail {seed}", 40, 0.01)
+        (one,) = grid.finished("r", 100)
+        assert one["state"] == "completed"
+        assert log.read_bytes().count(b"\n") > 5
+        check(grid)
