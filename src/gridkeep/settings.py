@@ -150,6 +150,10 @@ class Home:
         return os.path.join(self.path, "engine.lock")
 
     @property
+    def submit_lock(self) -> str:
+        return os.path.join(self.path, "submit.lock")
+
+    @property
     def log(self) -> str:
         return os.path.join(self.path, "log")
 

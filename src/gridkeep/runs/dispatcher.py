@@ -23,8 +23,7 @@ from gridkeep.model import Experiment, Run, State
 from gridkeep.runs import delete
 from gridkeep.runs.context import Context, open_context
 from gridkeep.settings import parse_size
-from gridkeep.supervisor.cleanup import clean, clean_run
-from gridkeep.supervisor.prepare import environ_file
+from gridkeep.supervisor.cleanup import clean, clean_abandoned
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the catalog
 _IDLE = 1.0  # seconds without work after which the process leaves
@@ -203,11 +202,9 @@ class Dispatcher:
         """What supervisors that died after their last record left behind, and submissions that were killed half-way."""
         for ulid in _folders(os.path.join(self._home.path, "journal")):
             experiment = self._catalog.experiment(ulid)
-            if experiment is not None:
-                if not experiment.state.active and not self._is_alive(experiment):
-                    clean(self._home, self._catalog, experiment, keep_tree=experiment.missing > 0)
-            elif os.path.exists(environ_file(self._home, ulid)):
-                clean_run(self._home, self._catalog, f"wr_{ulid}")
+            if experiment is not None and not experiment.state.active and not self._is_alive(experiment):
+                clean(self._home, self._catalog, experiment, keep_tree=experiment.missing > 0)
+        clean_abandoned(self._home, self._catalog)
 
     def _rest(self) -> None:
         """Until a supervisor ends, or the next look is due."""

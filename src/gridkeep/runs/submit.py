@@ -23,6 +23,7 @@ from gridkeep.runs.names import check_name, made_up_name
 from gridkeep.runs.program import Program, resolve
 from gridkeep.runs.values import readable
 from gridkeep.supervisor import workcopy
+from gridkeep.supervisor.cleanup import submitting
 from gridkeep.supervisor.copying import remove_tree
 from gridkeep.supervisor.workcopy import WorkingCopy
 
@@ -100,7 +101,8 @@ def submit(context: Context, request: Request) -> Submission:
     submission = replace(submission, store=store.uri, copy=copy, notes=notes)
     if request.dry_run:
         return replace(submission, notes=[*notes, *(copy.warnings if copy else [])])
-    submission = _keep_and_record(context, request, config, submission, inputs)
+    with submitting(context.home):
+        submission = _keep_and_record(context, request, config, submission, inputs)
     dispatch.wake(context.home, context.catalog, request.environ)
     return submission
 

@@ -1,19 +1,21 @@
 """What an experiment leaves in the home, and when it may go: working copy, journal, environment.
 
-Nothing goes that is not in the store.
+Nothing goes that is not in the store. What the catalog does not know is being submitted just now, or was given up half-way:
+a lock tells which.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gridkeep.catalog.base import Catalog
+from gridkeep.files import is_locked, take_lock
 from gridkeep.model import Experiment, Outcome
 from gridkeep.settings import Home
 from gridkeep.supervisor.copying import remove_tree
-
-_BEING_SUBMITTED = 86400.0  # seconds
 
 
 def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bool = False) -> None:
@@ -29,17 +31,37 @@ def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bo
 
 
 def clean_run(home: Home, catalog: Catalog, run_id: str) -> None:
-    """Removes what a run's experiments shared, once none needs it: its copy of the code, the submitter's environment.
-    A run that the catalog does not know may be one that is being submitted: it gets a day."""
-    ulid = run_id.partition("_")[2]
+    """Removes what a run's experiments shared, once none needs it: its copy of the code, the submitter's environment."""
     run = catalog.run(run_id)
-    if run is None:
-        try:
-            if time.time() - os.stat(home.journal(ulid)).st_mtime < _BEING_SUBMITTED:
-                return
-        except FileNotFoundError:
-            return
-    elif run.state.active or any(one.outcome == Outcome.SYNC for one in catalog.experiments(run_id)):
+    if run is None or run.state.active:
         return
-    remove_tree(home.work(ulid))
-    remove_tree(home.journal(ulid))
+    if not any(one.outcome == Outcome.SYNC for one in catalog.experiments(run_id)):
+        remove_tree(home.work(run.ulid))
+        remove_tree(home.journal(run.ulid))
+
+
+@contextmanager
+def submitting(home: Home) -> Iterator[None]:
+    """Until the end of the block nothing is taken for given up."""
+    lock = os.open(home.submit_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(lock)
+
+
+def clean_abandoned(home: Home, catalog: Catalog) -> None:
+    """Removes what submissions left that were killed half-way; not while one is going on."""
+    lock = take_lock(home.submit_lock)
+    if lock is None:
+        return
+    try:
+        for folder in (home.work(""), home.journal("")):
+            for name in os.listdir(folder):
+                ulid = name.removesuffix(".partial")
+                known = catalog.experiment(ulid) or catalog.run(f"wr_{ulid}")
+                if not known and not is_locked(home.supervisor_lock(ulid)):
+                    remove_tree(os.path.join(folder, name))
+    finally:
+        os.close(lock)
