@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,10 +16,11 @@ from tests.e2e.support import (
     listed,
     ran,
     save,
+    shims,
     submitted,
     supervisors,
 )
-from tests.support import Grid, wait_for
+from tests.support import Grid, processes_of, wait_for
 
 WRITES = """
 import os, signal, sys, time
@@ -55,9 +55,9 @@ def test_ends_of_a_script(
     assert grid("verify", "--deep", "e").returncode == 0
 
 
-def test_killed_from_outside_in_the_middle_of_a_write(grid: Grid) -> None:
+def test_killed_from_outside_in_the_middle_of_a_write(any_user: Grid) -> None:
     submitted(
-        grid,
+        any_user,
         """
         import os
         open("pid", "w").write(str(os.getpid()))
@@ -67,11 +67,11 @@ def test_killed_from_outside_in_the_middle_of_a_write(grid: Grid) -> None:
         """,
         name="k",
     )
-    pid = wait_for(lambda: grid("cat", "k-exp0:pid", code=None).stdout)
+    pid = wait_for(lambda: any_user("cat", "k-exp0:pid", code=None).stdout)
     os.kill(int(pid), signal.SIGKILL)
-    (one,) = grid.finished("k")
+    (one,) = any_user.finished("k")
     assert one["reason"] == "killed by SIGKILL"
-    endless = downloaded(grid, "k-exp0")[b"endless"]
+    endless = downloaded(any_user, "k-exp0")[b"endless"]
     assert endless
     assert endless == (b"0123456789" * (len(endless) // 10 + 1))[: len(endless)]
 
@@ -115,6 +115,15 @@ def test_children_that_linger_are_ended_and_it_is_said(grid: Grid) -> None:
 
 # ------------------------------------------------------------------------------------------- when our own are killed
 
+
+def kill_everything(grid: Grid) -> None:
+    """As when the machine dies: engine, supervisors, shims and scripts in one go."""
+    pids = processes_of(grid.home)
+    for pid in pids:  # none may see another's end
+        os.kill(pid, signal.SIGSTOP)
+    kill(pids)
+
+
 WORKS_ON = """
 import hashlib, os, time
 for i in range(60):
@@ -140,12 +149,12 @@ def check_work(grid: Grid, name: str) -> None:
     assert one["capture"]["lost"] == 0
 
 
-def test_the_supervisor_is_killed_again_and_again(grid: Grid) -> None:
-    submitted(grid, WORKS_ON, name="s")
+def test_the_supervisor_is_killed_again_and_again(any_user: Grid) -> None:
+    submitted(any_user, WORKS_ON, name="s")
     for _ in range(4):
-        kill(wait_for(lambda: supervisors(grid) or None))
+        kill(wait_for(lambda: supervisors(any_user) or None))
         time.sleep(0.6)
-    check_work(grid, "s")
+    check_work(any_user, "s")
 
 
 def test_the_engine_is_killed(grid: Grid) -> None:
@@ -179,40 +188,110 @@ def test_a_supervisor_lost_after_the_scripts_end_changes_nothing(grid: Grid) -> 
     assert grid("logs", "s").stdout == "x" * 100 + "\n"
 
 
-def test_everything_is_killed_as_when_a_machine_dies(grid: Grid) -> None:
+def test_everything_is_killed_as_when_a_machine_dies(any_user: Grid) -> None:
     """Script and all: what it had written is saved, and the reason says what happened."""
-    submitted(grid, WRITES + "time.sleep(60)", name="m")
-    wait_for(lambda: "printed" in grid("logs", "m").stdout or None)
-    mine = os.getpid()
-    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != mine]:
-        try:
-            if os.fsencode(grid.home) in Path(f"/proc/{pid}/environ").read_bytes():
-                os.kill(pid, signal.SIGKILL)
-        except OSError:
-            continue
-    (one,) = grid.finished("m")
+    submitted(any_user, WRITES + "time.sleep(60)", name="m")
+    wait_for(lambda: "printed" in any_user("logs", "m").stdout or None)
+    kill_everything(any_user)
+    (one,) = any_user.finished("m")
     assert (one["state"], one["outcome"]) == ("failed", "lost")
     assert "lost" in one["reason"]
-    assert downloaded(grid, "m-exp0") == {b"out/closed": b"closed", b"out/open": b"flushed"}
-    assert listed(grid, "m").keys() == {"out/closed", "out/open"}
+    assert downloaded(any_user, "m-exp0") == {b"out/closed": b"closed", b"out/open": b"flushed"}
+    assert listed(any_user, "m").keys() == {"out/closed", "out/open"}
+
+
+def test_the_shim_is_killed(grid: Grid) -> None:
+    """Its guard takes over: the script goes on, and nothing is missed."""
+    submitted(grid, WORKS_ON, name="s")
+    wait_for(lambda: grid("logs", "s").stdout.count("\n") > 10 or None)
+    kill(shims(grid)[:1])
+    check_work(grid, "s")
+
+
+def test_auto_resume_starts_again_in_the_same_folder(grid: Grid) -> None:
+    submitted(
+        grid,
+        """
+        import os, time
+        first = not os.path.exists("attempts")
+        with open("attempts", "a") as file: file.write("x")
+        print("up", flush=True)
+        time.sleep(60 if first else 0)
+        """,
+        options=("--auto_resume",),
+        name="r",
+    )
+    wait_for(lambda: "up" in grid("logs", "r").stdout or None)
+    kill_everything(grid)
+    (one,) = grid.finished("r")
+    assert (one["state"], one["attempt"], one["reason"]) == ("completed", 2, None)
+    assert downloaded(grid, "r-exp0") == {b"attempts": b"xx"}
+
+
+def test_a_submission_that_was_killed_leaves_nothing(grid: Grid) -> None:
+    """Whatever it had copied goes with the next run, and no other submission suffers."""
+    for i in range(1000):
+        save(grid, b"x" * 20_000, f"data/{i}")
+    save(grid, "print(1)")
+    left: set[str] = set()
+
+    def begun() -> set[str]:
+        return set(os.listdir(grid.home / "work")) - left if (grid.home / "work").exists() else set()
+
+    for _ in range(4):
+        process = grid.start("run", "script.py")
+        wait_for(begun, what="a working copy")
+        process.kill()
+        process.wait()
+        left |= begun()
+    assert left
+    for i in range(2):
+        ran(grid, "print(1)", name=f"after{i}")
+    wait_for(lambda: not os.listdir(grid.home / "work") or None, what="a clean home")
+    wait_for(lambda: not os.listdir(grid.home / "journal") or None, what="a clean home")
+    assert {run["state"] for run in grid.json("history")} == {"completed"}
+
+
+def store_away(grid: Grid) -> None:
+    (grid.home / "store").rename(grid.home / "away")
+
+
+def store_back(grid: Grid) -> None:
+    (grid.home / "away").rename(grid.home / "store")
 
 
 def test_the_store_is_away_for_a_while(grid: Grid) -> None:
     """It stays `syncing`, says what it waits for, and goes on by itself."""
-    store = grid.home / "store"
-    submitted(
-        grid.with_env(GRIDKEEP_RETRY_MAX="1s"),
-        "import time; time.sleep(1.5); open('f', 'w').write('x')",
-        name="a",
+    script = (
+        "import time; open('e', 'w').write('e'); time.sleep(1.5); open('f', 'w').write('f'); print('end')"
     )
-    wait_for(lambda: experiment(grid, "a-exp0")["state"] == "running" or None)
-    store.rename(grid.home / "away")
-    store.write_text("in the way")
-    one = wait_for(lambda: experiment(grid, "a-exp0") if experiment(grid, "a-exp0")["waiting_for"] else None)
-    assert one["state"] == "syncing"
-    assert "waiting" in grid("status", "a").stdout
-    store.unlink()
-    (grid.home / "away").rename(store)
+    submitted(grid.with_env(GRIDKEEP_RETRY_MAX="1s"), script, name="a")
+    wait_for(lambda: listed(grid, "a").get("e", {}).get("state") == "stored" or None)
+    store_away(grid)
+    one = wait_for(lambda: e if (e := experiment(grid, "a-exp0"))["waiting_for"] else None)
+    assert one["waiting_for"] == f"The store's folder {grid.home}/store is not there."
+    wait_for(lambda: experiment(grid, "a-exp0")["state"] == "syncing" or None)
+    assert f"a-exp0 is waiting: {one['waiting_for']}" in grid("status", "a").stdout
+    assert grid("logs", "a").stdout == "end\n"
+    time.sleep(2)
+    assert experiment(grid, "a-exp0")["state"] == "syncing"
+    store_back(grid)
     (one,) = grid.finished("a", 40)
-    assert (one["state"], one["waiting_for"]) == ("completed", None)
-    assert downloaded(grid, "a-exp0") == {b"f": b"x"}
+    assert (one["state"], one["waiting_for"], one["missing"]) == ("completed", None, 0)
+    assert downloaded(grid, "a-exp0") == {b"e": b"e", b"f": b"f"}
+    assert grid("verify", "--deep", "a").stdout == "a-exp0: 2 of 2 verified\n"
+
+
+def test_a_store_that_stays_away_too_long(grid: Grid) -> None:
+    """The experiment fails; its files are kept in the home, and what is not to be had is said."""
+    grid("status")
+    env = {"GRIDKEEP_RETRY_MAX": "1s", "GRIDKEEP_SYNC_TIMEOUT": "2s"}
+    store_away(grid)
+    submitted(grid.with_env(**env), "open('f', 'w').write('kept')", name="l")
+    (one,) = grid.finished("l", 40)
+    assert (one["state"], one["outcome"]) == ("failed", "sync")
+    assert one["reason"].startswith("not all files could be stored in time; they are kept in the home.")
+    assert (grid.home / "work" / one["experiment_id"] / "f").read_text() == "kept"
+    store_back(grid)
+    done = grid("artifacts", "l", code=1)
+    assert "l-exp0: f: " in done.stderr

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -346,6 +347,16 @@ def test_parallel_bounds_how_many_run_at_once(grid: Grid, parallel: int, tmp_pat
     assert max(levels) == parallel
 
 
+def test_cpus_bound_how_many_run_at_once(grid: Grid, tmp_path: Path) -> None:
+    """Two that ask for all there is take turns, without --parallel; one that asks for more than there is runs alone."""
+    save(grid, "import time; a = time.time(); time.sleep(0.5); print(a, time.time())")
+    grid("run", "--follow", "--name", "c", "--cpus", "1000", "script.py", "--i", "[1,2]")
+    first, second = sorted(
+        [float(word) for word in grid("logs", f"c-exp{i}").stdout.split()] for i in range(2)
+    )
+    assert first[1] <= second[0]
+
+
 # ------------------------------------------------------------------------------------------------------ many at once
 
 
@@ -393,6 +404,70 @@ def test_a_run_inside_a_run(grid: Grid, options: tuple[str, ...]) -> None:
     assert downloaded(grid, "outer-exp0") == {b"outer.txt": b"o"}
     strays = [path for path, each in listed(grid, "outer").items() if each["state"] != "ignored"]
     assert strays == ["outer.txt"]
+
+
+# ---------------------------------------------------------------------------------------- odd places to be started in
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(grid: Grid, closed: str) -> None:
+    """Nothing of ours takes the place of a stream that is not there, and what was meant for it goes nowhere else."""
+    command = f"exec {grid.command[0]} run --follow --name quiet {save(grid, 'print(1)')} {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=grid.cwd, env=grid.env, capture_output=True, text=True)
+    assert done.returncode == 0, done
+    assert done.stdout == ("" if ">&-" in closed.replace("2>&-", "") else "1\nquiet\n")
+    assert done.stderr.startswith("" if "2>&-" in closed else "Run submitted!")
+    assert grid.finished("quiet")[0]["state"] == "completed"
+
+
+def test_a_reader_that_leaves(grid: Grid) -> None:
+    """As with `| head -1`: no complaint, and the run goes on."""
+    save(grid, "import time\nfor i in range(200): print('some words', i)\ntime.sleep(1); open('f', 'w')")
+    command = f"{grid.command[0]} run --follow --name cut script.py | head -1"
+    done = subprocess.run(["sh", "-c", command], cwd=grid.cwd, env=grid.env, capture_output=True, text=True)
+    assert done.stdout == "some words 0\n"
+    assert "Traceback" not in done.stderr
+    assert grid.finished("cut")[0]["state"] == "completed"
+
+
+def test_words_and_variables_that_are_not_utf8(grid: Grid) -> None:
+    text = "import os, sys; print(os.fsencode(sys.argv[1]), os.environb[b'ODD'])"
+    script = save(grid, text, os.fsdecode(b"s \xff\n.py"))
+    command: list[str | bytes] = [
+        *grid.command,
+        "run",
+        "--follow",
+        "--name",
+        "odd",
+        os.fsencode(script),
+        b"a\xfeb",
+    ]
+    env = {**{os.fsencode(k): os.fsencode(v) for k, v in grid.env.items()}, b"ODD": b"\xff="}
+    done = subprocess.run(command, cwd=grid.cwd, env=env, capture_output=True)
+    assert done.stdout.startswith(b"b'a\\xfeb' b'\\xff='\n"), done
+    assert grid.json("status", "odd")[0]["state"] == "completed"
+    assert len(grid("status", "odd").stdout.splitlines()) == 2
+
+
+def test_a_project_reached_through_a_symlink(grid: Grid, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(grid.cwd)
+    save(grid, "open('f', 'w').write('x')")
+    grid("run", "--follow", "--name", "l", "script.py", cwd=tmp_path / "link")
+    assert downloaded(grid, "l-exp0") == {b"f": b"x"}
+    assert not (grid.cwd / "f").exists()
+
+
+def test_a_busy_catalog_is_waited_for(grid: Grid) -> None:
+    grid("status")
+    other = sqlite3.connect(grid.home / "catalog.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    process = grid.start("run", "--follow", save(grid, "print(1)"))
+    time.sleep(3)
+    assert process.poll() is None
+    other.execute("ROLLBACK")
+    other.close()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
 
 
 # ---------------------------------------------------------------------------------------------------------- aliases
