@@ -55,10 +55,14 @@ class Blow:
 def plan(chance: random.Random) -> list[Blow]:
     """One to four blows."""
     blows = []
-    for _ in range(chance.choices([1, 2, 3, 4], [5, 3, 2, 1])[0]):
+    for _ in range(chance.choices([1, 2, 3, 4], [4, 3, 2, 1])[0]):
         roles = chance.choices([roles for roles, _ in SETS], [weight for _, weight in SETS])[0]
         event = chance.choice([None, *EVENTS]) if chance.random() < 0.6 else None
-        delay = chance.uniform(0, 2) if event is None else chance.choice([0, 0, chance.uniform(0, 0.4)])
+        delay = (
+            chance.uniform(0, 2)
+            if event is None
+            else chance.choice([0, chance.uniform(0, 0.05), chance.uniform(0, 0.4)])
+        )
         hold = chance.uniform(0.05, 1.5) if chance.random() < 0.2 else None
         blows.append(Blow(roles, event, delay, hold))
     return blows
@@ -101,17 +105,16 @@ def strike(home: Path, blow: Blow) -> int:
     return count
 
 
-def wait_for_moment(home: Path, blow: Blow, over: Callable[[], bool]) -> bool:
-    """Until the blow is due; False when there is nothing left to hit."""
+def wait_for_moment(home: Path, blow: Blow, over: Callable[[], bool]) -> None:
+    """Until the blow is due, or all is over."""
     checked = 0.0
     while blow.event is not None and not next(home.glob(EVENTS[blow.event]), None):
         if time.monotonic() - checked > 0.2:
             checked = time.monotonic()
             if over():
-                return False
+                return
         time.sleep(_POLL)
     time.sleep(blow.delay)
-    return True
 
 
 def _send(pids: list[int], number: signal.Signals) -> int:

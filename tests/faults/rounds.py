@@ -58,10 +58,13 @@ def play(seed: str, root: Path, library: Path | None = None) -> Round:
     hurt = grid
     if chance.random() < 0.2 and library is not None:
         hurt = grid.with_env(
-            **disks.failing(library, grid.home / "store", faults, chance, 0.02), GRIDKEEP_RETRY_MAX="1s"
+            **disks.failing(library, grid.home / "store", faults, chance, 0.005), GRIDKEEP_RETRY_MAX="1s"
         )
     try:
         _submit(hurt, root, chance, result)
+        if chance.random() < 0.1:
+            _delete(hurt, chance, result)
+            return result
         if not result.findings:
             _strike_and_wait(hurt, chance, result)
         if faults.exists():
@@ -72,7 +75,7 @@ def play(seed: str, root: Path, library: Path | None = None) -> Round:
         result.findings.append(Finding("disagreement", f"a command failed: {error}"))
     finally:
         end_processes_of(root)
-    result.seconds = time.monotonic() - began
+        result.seconds = time.monotonic() - began
     return result
 
 
@@ -114,13 +117,52 @@ def _submit(grid: Grid, root: Path, chance: random.Random, result: Round) -> Non
 
 def _strike_and_wait(grid: Grid, chance: random.Random, result: Round) -> None:
     for blow in killer.plan(chance):
-        if not killer.wait_for_moment(grid.home, blow, lambda: _final(grid) is not None):
-            break
+        killer.wait_for_moment(grid.home, blow, lambda: _final(grid) is not None)
         if killer.strike(grid.home, blow):
             result.blows[blow.kind] += 1
         time.sleep(chance.uniform(0, 0.3))
         grid("status")
+    if chance.random() < 0.1:
+        grid("stop", "run", "r", code=None)  # it may have ended
+        result.blows["stopped by its owner"] += 1
     _wait_until_final(grid, result)
+
+
+def _delete(grid: Grid, chance: random.Random, result: Round) -> None:
+    """Deletes the run while it goes on, is struck, or has ended; the command that does so may be killed too."""
+    result.state = "deleted"
+    time.sleep(chance.uniform(0, 3))
+    command = grid.start("delete", "run", "r", "--yes", "--force")
+    for blow in killer.plan(chance):
+        time.sleep(min(blow.delay, 0.4))
+        if killer.strike(grid.home, blow):
+            result.blows[blow.kind] += 1
+    if chance.random() < 0.5:
+        command.kill()
+        result.blows["kill delete"] += 1
+    command.communicate()
+    deadline = time.monotonic() + PATIENCE
+    while _known(grid):
+        if time.monotonic() > deadline:
+            result.findings.append(Finding("stuck", "it is not deleted"))
+            return
+        grid(
+            "delete", "run", "r", "--yes", "--force", code=None
+        )  # nothing more to be done, if it has been begun
+        grid("status")
+    if not _gone(grid.home, 15):
+        result.findings.append(Finding("left behind", f"processes {_commands(grid.home)}"))
+    store = [path for path in (grid.home / "store").rglob("*") if path.is_file()]
+    result.findings += [Finding("left behind", f"{path}") for path in store + _held(grid.home)]
+
+
+def _known(grid: Grid) -> bool:
+    """Whether the catalog still has anything of the run."""
+    catalog = open_catalog(str(grid.home / "catalog.db"))
+    try:
+        return catalog.run("r") is not None or bool(catalog.deleting())
+    finally:
+        catalog.close()
 
 
 def _wait_until_final(grid: Grid, result: Round) -> None:
@@ -180,7 +222,9 @@ def _outcome(experiment: Experiment, told: Told, blows: Counter[str]) -> list[Fi
     if experiment.state == "completed" and told.ends[-1:] != [0]:
         return [Finding("false completed", said)]
     # What can end a script, or hide how it ended.
-    harmful = [kind for kind in blows if any(word in kind for word in ("script", "child", "shim", "all"))]
+    harmful = [
+        kind for kind in blows if any(word in kind for word in ("script", "child", "shim", "all", "owner"))
+    ]
     if not harmful and experiment.state != "completed":
         return [Finding("disagreement", f"nothing hurt the script, and it is {said}")]
     if experiment.state == "failed" and not experiment.reason:

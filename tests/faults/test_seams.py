@@ -1,0 +1,51 @@
+"""Instants so short that random blows rarely meet them, each brought about on purpose."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from gridkeep.capture.session import Launch, Session
+from tests.faults import killer
+from tests.support import Grid, wait_for
+
+
+def test_an_end_that_a_guard_noted_of_a_script_that_never_began_is_forgotten(tmp_path: Path) -> None:
+    """The shim is killed before `started.json`; its guard sees the tree's end, and says so."""
+    session = Session(str(tmp_path / "capture-1"))
+    Path(session.folder).mkdir()
+    for name, what in (
+        ("exit.json", {"ended_at": 1.0, "exit_code": 127}),
+        ("end.json", {"finished_at": 1.0}),
+    ):
+        (tmp_path / "capture-1" / name).write_text(json.dumps(what))
+    launch = Launch(
+        argv=["/bin/sh", "-c", "sleep 0.3; exit 5"], env={}, cwd="/", output=str(tmp_path / "output.log"),
+        capture="auto", linger=1, kill_grace=1,
+    )  # fmt: skip
+    session.start(launch)
+    wait_for(session.started)
+    assert session.end() is None
+    wait_for(session.end)
+    ending = session.ending()
+    assert ending is not None and ending.exit_code == 5
+    wait_for(lambda: not session.alive())
+
+
+def test_a_shim_that_is_killed_before_the_script_began_is_started_again(grid: Grid) -> None:
+    (grid.cwd / "script.py").write_text("open('began', 'a').write('x')")
+    blow = killer.Blow(("shim", "guard"), None, 0)
+    grid("run", "--name", "r", "script.py")
+    kills = 0
+    end = time.monotonic() + 20
+    while kills < 2 and time.monotonic() < end:
+        kills += bool(killer.strike(grid.home, blow))
+        if next(grid.home.glob("journal/*/capture-*/started.json"), None):
+            break
+    (one,) = grid.finished("r")
+    if one["state"] == "completed":
+        assert grid("cat", "r-exp0:began").stdout == "x"
+    else:  # the last blow came when it had begun
+        assert one["state"] == "failed" and one["outcome"] in ("lost", "signal")
+    assert kills
