@@ -3,13 +3,13 @@ mode joins the suite by joining `MODES`."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import textwrap
 import time
@@ -40,8 +40,8 @@ class Bench:
     python: str
     uid: int | None
     mode: str
-    executions: int = 0
     work: Path = field(init=False)
+    _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     def __post_init__(self) -> None:
         self.work = self.folder("work")
@@ -74,10 +74,11 @@ class Bench:
         linger: float = 10,
         kill_grace: float = 5,
         capture: str | None = None,
+        place: Path | None = None,
         wait: bool = True,
     ) -> Execution:
-        self.executions += 1
-        folder = self.folder(f"execution-{self.executions}")
+        """`place`: for the session and the output; `wait`: until the script has begun."""
+        folder = place or self.folder(f"execution-{next(self._numbers)}")
         launch = Launch(
             argv=[os.fsdecode(word) for word in argv],
             env={
@@ -132,12 +133,23 @@ class Execution:
     launch: Launch
 
     def start(self) -> None:
-        """As a supervisor that is gone the next moment: nobody reads the journal."""
-        command = [self.bench.python, "-c", _START, self.session.folder]
-        who: dict[str, Any] = {}
-        if self.bench.uid is not None:
-            who = {"user": self.bench.uid, "group": self.bench.uid, "extra_groups": []}
-        subprocess.run(command, input=self.launch.encode(), check=True, cwd="/", timeout=60, **who)
+        """As a supervisor that does not look again: nobody reads the journal."""
+        if self.bench.uid is None:
+            self.session.start(self.launch)
+        else:
+            self.start_apart()
+
+    def start_apart(self) -> None:
+        """As a supervisor that is gone the next moment."""
+        subprocess.run(
+            [self.bench.python, "-c", _START, self.session.folder],
+            input=self.launch.encode(),
+            check=True,
+            cwd="/",
+            user=self.bench.uid,
+            group=self.bench.uid,
+            extra_groups=[],
+        )
 
     def wait_for_start(self) -> dict[str, Any]:
         return wait_for(self.session.started, every=0.002, what=f"the script's start\n{self.log}")
@@ -152,9 +164,12 @@ class Execution:
 
     @property
     def keepers(self) -> list[int]:
-        """The shim and its guard (only they have the session's folder in their command)."""
+        """The shim and its guard: only they have the session's folder in their command, but for a script about to be one."""
         mention = os.fsencode(self.session.folder) + b"\0"
-        return [pid for pid in processes_of(self.folder) if mention in _command(pid)]
+        started = self.session.started() or {"script": None}
+        return [
+            pid for pid in processes_of(self.folder) if mention in _command(pid) and pid != started["script"]
+        ]
 
     @property
     def guards(self) -> list[int]:
@@ -182,9 +197,9 @@ class Execution:
         ending = self.session.ending()
         assert ending is not None, self.log
         records = [record for _, record in self.session.records(0)]
-        assert self.log == "", self.log
         started, end = self.session.started(), self.session.end()
         assert started is not None and end is not None
+        assert self.log == "", self.log
         return Seen(self.bench, records, ending, started, end, self.output)
 
 
@@ -290,10 +305,6 @@ def is_alive(pid: int) -> bool:
 def later(seconds: float) -> float:
     """A deadline, for what has to be watched for a while."""
     return time.monotonic() + seconds
-
-
-def this_python() -> str:
-    return sys.executable
 
 
 def _command(pid: int) -> bytes:

@@ -61,9 +61,12 @@ class Guard:
                 self._stand_in()
 
     def _stand_in(self) -> None:
-        if state_of(self._shim) == "T":
-            os.kill(self._shim, signal.SIGCONT)
-            return
+        match state_of(self._shim):
+            case "T":
+                os.kill(self._shim, signal.SIGCONT)
+                return
+            case "R" if self._shared.phase is Phase.HOLDING:
+                return  # on its way, only the machine is busy: what it holds would be seen late for nothing
         held = NOTIFICATION.unpack_from(self._shared.shims_seat)[0]
         if self._shared.phase is Phase.HOLDING and not self._shared.hurried(held):
             self._shared.hurry(held)

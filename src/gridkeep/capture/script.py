@@ -42,7 +42,7 @@ def become_script(launch: Launch, channel: socket.socket, errors: int) -> NoRetu
         os.chdir(launch.cwd)
         _set_filter(launch, channel)
         if channel.recv(1) != GO:
-            os._exit(127)  # the shim died before it could say so
+            raise ConnectionError("its shim was killed before it could begin")
         os.closerange(3, min(channel.fileno(), errors))
         os.execve(launch.argv[0], launch.argv, launch.env)
     except BaseException as error:

@@ -42,6 +42,7 @@ class Shim:
         self._listener: int | None = None
         self._eye: Eye | None = None
         self._channel: socket.socket | None = None  # to the child that waits to become the script
+        self._errors = -1  # what it says if it cannot
         self._script = 0
         self._pidfd = -1  # of the script
         self._guard = 0
@@ -72,7 +73,7 @@ class Shim:
 
     def _start_script(self) -> None:
         self._channel, theirs = socket.socketpair()
-        errors, errors_in = os.pipe2(os.O_CLOEXEC)
+        self._errors, errors_in = os.pipe2(os.O_CLOEXEC)
         self._script = os.fork()
         if self._script == 0:
             self._channel.close()
@@ -90,9 +91,15 @@ class Shim:
             pass  # it has failed, and says why
         self._channel.close()
         self._channel = None
-        with open(errors, errors="replace") as said:
-            if error := said.read():
-                self._note_ending(Ending(ended_at=time.time(), error=error))
+        self._note_failure()
+
+    def _note_failure(self) -> None:
+        """Waits until the script has begun, or has said why it cannot."""
+        if self._errors >= 0:
+            with open(self._errors, errors="replace") as said:
+                if error := said.read():
+                    self._note_ending(Ending(ended_at=time.time(), error=error))
+            self._errors = -1
 
     def _open_eye(self, listener: int | None, refusal: str) -> None:
         self._listener = listener
@@ -200,6 +207,7 @@ class Shim:
 
     def _finish(self) -> None:
         """The record of the run; by the guard, when it has seen the end in the shim's place."""
+        self._note_failure()
         if not os.path.exists(self._at("exit.json")):
             status = exit_status(self._pidfd)
             self._note_ending(Ending(ended_at=time.time()) if status is None else ending_of(status))
