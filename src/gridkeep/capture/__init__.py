@@ -1,8 +1,8 @@
 """What a process tree writes, seen from outside: no root, no change to the program, any language.
 
 `session.Session(folder).start(launch)` executes a command under capture; its `records` are the journal, its `end` the
-record of the run. The shim behind it knows no store and no catalog. Other ways to see (a C shim, watching folders)
-write the same journal.
+record of the run. The shim behind it knows no store and no catalog. It is there twice: in C (`native/`), compiled when
+Gridkeep is installed, and in Python (`shim`) for where there is no compiler. Both leave the same files.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ def probe() -> tuple[str, str]:
         build_filter,  # the probe's alone: who imports this package pays for nothing
     )
     from gridkeep.capture.kernel import install_filter
+    from gridkeep.capture.session import has_native_shim
 
     out, inn = os.pipe()
     child = os.fork()
@@ -32,7 +33,9 @@ def probe() -> tuple[str, str]:
     os.waitpid(child, 0)
     if refusal:
         return (
-            "off",
+            "watch",
             f"the kernel refuses seccomp user notification ({refusal}): only the working copy is looked through",
         )
-    return "python", "seccomp user notification works here"
+    if has_native_shim():
+        return "c", "seccomp user notification works here"
+    return "python", "seccomp user notification works here, the C shim (less overhead) was not compiled"

@@ -20,11 +20,15 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from gridkeep.capture import journal, processes
-from gridkeep.files import is_locked, read_json, write_file
+from gridkeep.errors import ConfigError
+from gridkeep.files import is_locked, read_json, take_lock, write_file
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
 
 COUNTERS = (
     "notices",  # notifications received
@@ -38,7 +42,31 @@ COUNTERS = (
     "guard",  # answered by the guard after the shim's death
 )
 SHARED_SIZE = 2 * mmap.PAGESIZE  # counters in the first page, the receive buffer in the second
+NATIVE_SHIM = os.path.join(_HERE, "native", "gridkeep-shim")
 _READ = 1 << 20
+
+
+def shim_command(capture: str, folder: str) -> list[str]:
+    """What executes a session: the C shim where it is built, else the Python one. Raises ConfigError when only the C
+    shim will do."""
+    if capture != "python" and has_native_shim():
+        return [NATIVE_SHIM, folder]
+    if capture == "c":
+        raise ConfigError(
+            "Capture is set to `c`, but this installation has no C shim.",
+            "Install Gridkeep again where there is a C compiler, or unset GRIDKEEP_CAPTURE.",
+        )
+    root = os.path.dirname(os.path.dirname(_HERE))
+    # Isolated and without site: the shim must start fast, and the same whatever the user's Python variables say.
+    boot = (
+        "import sys; sys.path.append(sys.argv[1]); from gridkeep.capture.shim import main; main(sys.argv[2])"
+    )
+    return [sys.executable, "-I", "-S", "-c", boot, root, folder]
+
+
+def has_native_shim() -> bool:
+    """Whether the C shim was built when Gridkeep was installed."""
+    return os.access(NATIVE_SHIM, os.X_OK)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,21 +128,31 @@ class Session:
 
     def start(self, launch: Launch) -> None:
         """Starts the shim, detached from this process. Starting twice is harmless: the second shim finds the lock or the
-        beginning taken, and leaves."""
+        beginning taken, and leaves. Raises ConfigError as `shim_command`."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        self._forget_what_never_began()
         write_file(self._at("launch"), launch.encode())
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        # Isolated and without site: the shim must start fast, and the same whatever the user's Python variables say.
-        boot = "import sys; sys.path.append(sys.argv[1]); from gridkeep.capture.shim import main; main(sys.argv[2])"
         with open(self._at("shim.log"), "ab") as log:
             subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", boot, root, self.folder],
+                shim_command(launch.capture, os.path.abspath(self.folder)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
             )
+
+    def _forget_what_never_began(self) -> None:
+        """When a shim was killed before the script began, its guard wrote of an end that was none."""
+        if (lock := take_lock(self._at("lock"))) is None:
+            return
+        try:
+            if self.started() is None:
+                for name in ("exit.json", "end.json"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(self._at(name))
+        finally:
+            os.close(lock)
 
     def started(self) -> dict[str, Any] | None:
         """`{"shim", "script", "at", "mode", "why"}` once the script runs (or was tried)."""
