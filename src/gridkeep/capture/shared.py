@@ -29,9 +29,8 @@ class Shared:
 
     def __init__(self, path: str) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        os.posix_fallocate(
-            fd, 0, SHARED_SIZE
-        )  # a page that finds no space on the disk later kills who writes to it
+        # A page that finds no space on the disk later kills who writes to it.
+        os.posix_fallocate(fd, 0, SHARED_SIZE)
         self._values = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
         seats = memoryview(mmap.mmap(fd, mmap.PAGESIZE, offset=mmap.PAGESIZE))
         os.close(fd)

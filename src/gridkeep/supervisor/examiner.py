@@ -151,9 +151,10 @@ class Examiner:
 
 
 def _same_version(entry: Entry, st: os.stat_result) -> bool:
+    now = Stamp.of(st)
     return (entry.ino, entry.size, entry.mtime_ns, entry.ctime_ns) == (
-        st.st_ino,
-        st.st_size,
-        st.st_mtime_ns,
-        st.st_ctime_ns,
+        now.ino,
+        now.size,
+        now.mtime_ns,
+        now.ctime_ns,
     )

@@ -305,7 +305,7 @@ class Ledger:
         """Notes every file of the working copy as it stands before the script starts."""
         with self.transaction():
             self._db.execute("DELETE FROM snapshot")
-            rows = ((path, st.st_ino, st.st_size, st.st_mtime_ns) for path, st in walk(tree))
+            rows = ((path, *_snapshot_row(st)) for path, st in walk(tree))
             self._db.executemany("INSERT INTO snapshot VALUES (?, ?, ?, ?)", rows)
 
     def unseen_changes(self, tree: bytes) -> Iterator[tuple[bytes, Stamp]]:
@@ -315,10 +315,15 @@ class Ledger:
                 continue
             query = "SELECT ino, size, mtime_ns FROM snapshot WHERE path = ?"
             before = self._db.execute(query, (path,)).fetchone()
-            if before == (st.st_ino, st.st_size, st.st_mtime_ns):
+            if before == _snapshot_row(st):
                 continue
             ino, size, mtime_ns = before or (0, 0, 0)
             yield path, Stamp(st.st_dev, ino, size, mtime_ns, 0, stat.S_IFREG if ino else 0)
+
+
+def _snapshot_row(st: os.stat_result) -> tuple[int, int, int]:
+    stamp = Stamp.of(st)
+    return stamp.ino, stamp.size, stamp.mtime_ns
 
 
 def new_artifact_id() -> str:

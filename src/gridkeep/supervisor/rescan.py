@@ -55,4 +55,5 @@ def _changed(entry: Entry) -> bool:
         return written(entry, Stamp.of(st))
     if entry.phase is Phase.REMOVED:
         return True
-    return (entry.ino, entry.size, entry.mtime_ns) != (st.st_ino, st.st_size, st.st_mtime_ns)
+    now = Stamp.of(st)
+    return (entry.ino, entry.size, entry.mtime_ns) != (now.ino, now.size, now.mtime_ns)

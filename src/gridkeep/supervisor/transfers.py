@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from gridkeep.capture.journal import Stamp
 from gridkeep.errors import KeyConflict, StoreError
 from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import artifact_key, encoded_key
@@ -170,14 +171,14 @@ class Transfers:
 
 
 def _sent(version: Version, info: ObjectInfo) -> Sent:
-    st = version.before
+    stamp = Stamp.of(version.before)
     return Sent(
         size=version.size,
         sha256=version.sha256,
-        mtime_ns=st.st_mtime_ns,
-        ctime_ns=st.st_ctime_ns,
-        ino=st.st_ino,
-        mode=st.st_mode,
+        mtime_ns=stamp.mtime_ns,
+        ctime_ns=stamp.ctime_ns,
+        ino=stamp.ino,
+        mode=stamp.mode,
         key=info.key,
         etag=info.etag,
         prefix=version.prefix,
