@@ -117,7 +117,7 @@ def _submit(grid: Grid, root: Path, chance: random.Random, result: Round) -> Non
 
 def _strike_and_wait(grid: Grid, chance: random.Random, result: Round) -> None:
     for blow in killer.plan(chance):
-        killer.wait_for_moment(grid.home, blow, lambda: _final(grid) is not None)
+        killer.wait_for_moment(grid.home, blow, lambda: final(grid) is not None)
         if killer.strike(grid.home, blow):
             result.blows[blow.kind] += 1
         time.sleep(chance.uniform(0, 0.3))
@@ -153,7 +153,7 @@ def _delete(grid: Grid, chance: random.Random, result: Round) -> None:
     if not _gone(grid.home, 15):
         result.findings.append(Finding("left behind", f"processes {_commands(grid.home)}"))
     store = [path for path in (grid.home / "store").rglob("*") if path.is_file()]
-    result.findings += [Finding("left behind", f"{path}") for path in store + _held(grid.home)]
+    result.findings += [Finding("left behind", f"{path}") for path in store + held(grid.home)]
 
 
 def _known(grid: Grid) -> bool:
@@ -167,7 +167,7 @@ def _known(grid: Grid) -> bool:
 
 def _wait_until_final(grid: Grid, result: Round) -> None:
     deadline, asked = time.monotonic() + PATIENCE, 0.0
-    while (experiment := _final(grid)) is None:
+    while (experiment := final(grid)) is None:
         if time.monotonic() > deadline:
             one = grid.json("status", "r")[0]
             result.findings.append(Finding("stuck", f"{one['state']}, waiting for {one['waiting_for']}"))
@@ -181,7 +181,8 @@ def _wait_until_final(grid: Grid, result: Round) -> None:
         result.findings.append(Finding("left behind", f"processes {_commands(grid.home)}"))
 
 
-def _final(grid: Grid) -> Experiment | None:
+def final(grid: Grid) -> Experiment | None:
+    """The round's experiment, once it has ended."""
     catalog = open_catalog(str(grid.home / "catalog.db"))
     try:
         experiment = catalog.experiment("r-exp0")
@@ -234,16 +235,17 @@ def _outcome(experiment: Experiment, told: Told, blows: Counter[str]) -> list[Fi
 
 def _leftovers(grid: Grid, experiment: Experiment) -> list[Finding]:
     """What the home still holds of an experiment whose files are all in the store, once an engine has looked."""
-    if _held(grid.home):
+    if held(grid.home):
         grid("run", "--follow", "--name", "next", "true")
         _gone(grid.home, 15)
-    held = _held(grid.home)
+    left = held(grid.home)
     if experiment.missing:  # what could not be stored stays where it is
-        held = [path for path in held if path != grid.home / "work" / experiment.experiment_id]
-    return [Finding("left behind", f"{path}") for path in held]
+        left = [path for path in left if path != grid.home / "work" / experiment.experiment_id]
+    return [Finding("left behind", f"{path}") for path in left]
 
 
-def _held(home: Path) -> list[Path]:
+def held(home: Path) -> list[Path]:
+    """Working copies and journals that a home still has."""
     return [*home.glob("work/*"), *home.glob("journal/*")]
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from gridkeep.capture.session import Launch, Session
-from tests.faults import killer
+from tests.faults import killer, rounds
 from tests.support import Grid, wait_for
 
 
@@ -49,3 +49,15 @@ def test_a_shim_that_is_killed_before_the_script_began_is_started_again(grid: Gr
     else:  # the last blow came when it had begun
         assert one["state"] == "failed" and one["outcome"] in ("lost", "signal")
     assert kills
+
+
+def test_a_supervisor_that_is_killed_while_it_cleans_leaves_nothing(grid: Grid) -> None:
+    """The engine, which started it, does the rest, without another command."""
+    (grid.cwd / "script.py").write_text(
+        "import os\nos.mkdir('many')\nfor i in range(4000): open(f'many/{i}', 'w').close()"
+    )
+    grid("run", "--name", "r", "--exclude", "many/", "script.py")
+    wait_for(lambda: next(grid.home.glob("store/experiments/*/manifest.jsonl"), None), 60, every=0.001)
+    wait_for(lambda: rounds.final(grid), 60, every=0.001)
+    killer.strike(grid.home, killer.Blow(("supervisor",), None, 0))
+    wait_for(lambda: not rounds.held(grid.home), 30, what="an empty home")

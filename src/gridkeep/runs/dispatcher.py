@@ -83,6 +83,7 @@ class Dispatcher:
         for gone in self._started.keys() - current:
             if self._engine.phase(self._lock(gone)) is not Phase.RUNNING:
                 self._forget(gone)
+                self._clean(gone)
         reserved = self._reserved(unfinished)
         for experiment in unfinished:
             if self._is_alive(experiment):
@@ -91,7 +92,7 @@ class Dispatcher:
                 self._replace(experiment)
             elif self._fits(experiment, reserved):
                 self._start(experiment, reserved)
-        return bool(unfinished)
+        return bool(unfinished or self._started)
 
     # ---------------------------------------------------------------------------------------------------------- room
 
@@ -201,10 +202,14 @@ class Dispatcher:
     def _clean_leftovers(self) -> None:
         """What supervisors that died after their last record left behind, and submissions that were killed half-way."""
         for ulid in _folders(os.path.join(self._home.path, "journal")):
-            experiment = self._catalog.experiment(ulid)
-            if experiment is not None and not experiment.state.active and not self._is_alive(experiment):
-                clean(self._home, self._catalog, experiment, keep_tree=experiment.missing > 0)
+            self._clean(ulid)
         clean_abandoned(self._home, self._catalog)
+
+    def _clean(self, ulid: str) -> None:
+        """What a supervisor did not come to when it had made its last record."""
+        experiment = self._catalog.experiment(ulid)
+        if experiment is not None and not experiment.state.active and not self._is_alive(experiment):
+            clean(self._home, self._catalog, experiment, keep_tree=experiment.missing > 0)
 
     def _rest(self) -> None:
         """Until a supervisor ends, or the next look is due."""
