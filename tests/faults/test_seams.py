@@ -36,7 +36,9 @@ def test_an_end_that_a_guard_noted_of_a_script_that_never_began_is_forgotten(tmp
 def test_a_shim_that_is_killed_before_the_script_began_is_started_again(grid: Grid) -> None:
     (grid.cwd / "script.py").write_text("open('began', 'a').write('x')")
     blow = killer.Blow(("shim", "guard"), None, 0)
-    grid("run", "--name", "r", "script.py")
+    grid.with_env(GRIDKEEP_CAPTURE="python")(
+        "run", "--name", "r", "script.py"
+    )  # the one that takes a while to start
     kills = 0
     end = time.monotonic() + 20
     while kills < 2 and time.monotonic() < end:

@@ -31,6 +31,7 @@ from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.settle import Changed
 
 _CHECK_EVERY = 0.25  # seconds between two looks at stop requests, the time limit, the script's end
+_START_PATIENCE, _START_AGAIN = 30.0, 3.0  # seconds for the shim to start the script, all tries together and each
 _SEEING = ("c", "python")  # the modes in which every write is recorded
 
 
@@ -99,12 +100,18 @@ class Life:
         self._set_off()
         with contextlib.suppress(StoreError):
             finish.put_record(self._store, self._run, self._experiment)
-        self._session.start(launch)
-        deadline = time.monotonic() + 30
+        deadline, again = time.monotonic() + _START_PATIENCE, 0.0
         while self._session.started() is None:
-            if time.monotonic() > deadline and not self._session.alive():
-                self._ledger.set_fact("start_error", "the capture shim could not be started")
-                return False
+            now = time.monotonic()
+            if now > again and not self._session.alive():
+                try:
+                    if now > deadline:
+                        raise GridError("the capture shim could not be started")
+                    self._session.start(launch)  # again, if it was killed before the script began
+                except GridError as error:
+                    self._ledger.set_fact("start_error", error.message)
+                    return False
+                again = now + _START_AGAIN
             time.sleep(0.005)
         return True
 
