@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from gridkeep.capture.journal import LATE, Op, Record, Stamp
-from gridkeep.capture.session import Ending, Launch, Session
+from gridkeep.capture.session import Ending, Launch, Session, has_native_shim
 from tests.support import end_processes_of, processes_of, wait_for
 
-MODES = ("python",)
+MODES = ("c", "python")
 _START = """
 import sys
 from gridkeep.capture.session import Launch, Session

@@ -119,9 +119,10 @@ static void take_over(const struct eye *eye)
     }
 }
 
-_Noreturn void guard(const struct eye *eye, const struct report *report, int shim_pidfd, int script_pidfd)
+_Noreturn void guard(const struct eye *eye, struct report *report, int shim_pidfd, int script_pidfd)
 {
     int status;
+    char why[PATH_MAX];
     sigset_t none;
     prctl(PR_SET_NAME, "gridkeep-guard");
     const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE};
@@ -135,6 +136,8 @@ _Noreturn void guard(const struct eye *eye, const struct report *report, int shi
     watch_shim(eye, shim_pidfd, report->shim);
     take_over(eye);
     if (exists(report->folder, "started.json")) { /* else the script has not run */
+        if (hear_failure(report, why))
+            report_exit(report, NULL, why);
         report_exit(report, exit_status(script_pidfd, &status) ? &status : NULL, NULL);
         report_end(report);
     }

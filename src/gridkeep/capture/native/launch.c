@@ -161,8 +161,11 @@ _Noreturn void become_script(const struct launch *launch, int channel, int error
         fail(error, launch->cwd);
     if (!set_filter(launch, channel))
         _exit(127);
-    if (recv(channel, &go, 1, 0) != 1)
-        _exit(127); /* the shim died before it could say so */
+    if (recv(channel, &go, 1, 0) != 1) {
+        static const char why[] = "its shim was killed before it could begin";
+        (void)!write(error, why, sizeof why - 1);
+        _exit(127);
+    }
     syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC);
     execve(launch->argv[0], launch->argv, launch->env);
     fail(error, launch->argv[0]);

@@ -112,7 +112,7 @@ static void note_ending(struct shim *shim, const int *status, const char *error)
 static int start_script(struct shim *shim)
 {
     int channel[2], errors[2];
-    char said[PATH_MAX];
+    char why[PATH_MAX];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0 || pipe2(errors, O_CLOEXEC) < 0)
         return errno;
     shim->report.script = fork();
@@ -124,6 +124,7 @@ static int start_script(struct shim *shim)
     }
     close(channel[1]);
     close(errors[1]);
+    shim->report.failure = errors[0];
     shim->channel = channel[0];
     shim->script_pidfd = pidfd_of(shim->report.script);
     open_eye(shim);
@@ -134,15 +135,8 @@ static int start_script(struct shim *shim)
     send(shim->channel, "g", 1, MSG_NOSIGNAL); /* only now: what has no started.json has not run */
     close(shim->channel);
     shim->channel = -1;
-    ssize_t length;
-    do
-        length = read(errors[0], said, sizeof said - 1);
-    while (length < 0 && errno == EINTR);
-    close(errors[0]);
-    if (length > 0) {
-        said[length] = 0;
-        note_ending(shim, NULL, said);
-    }
+    if (hear_failure(&shim->report, why))
+        note_ending(shim, NULL, why);
     return 0;
 }
 
@@ -264,7 +258,7 @@ static void finish(struct shim *shim)
 static int run(int folder)
 {
     struct shim shim = {
-        .report = {.folder = folder, .shim = getpid()},
+        .report = {.folder = folder, .shim = getpid(), .failure = -1},
         .eye = {.listener = -1},
         .guard_pidfd = -1,
         .next_signal = SIGTERM,

@@ -154,6 +154,21 @@ static bool insist(int error, const char *name)
     return false;
 }
 
+bool hear_failure(struct report *report, char why[PATH_MAX])
+{
+    ssize_t length = 0;
+    if (report->failure < 0)
+        return false;
+    do
+        length = read(report->failure, why, PATH_MAX - 1);
+    while (length < 0 && errno == EINTR);
+    close(report->failure);
+    report->failure = -1;
+    if (length > 0)
+        why[length] = 0;
+    return length > 0;
+}
+
 void report_exit(const struct report *report, const int *status, const char *error)
 {
     while (!exists(report->folder, "exit.json") && insist(write_exit(report, status, error), "exit.json"))

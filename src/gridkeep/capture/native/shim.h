@@ -205,6 +205,7 @@ int receive_listener(int channel, char *why, size_t size);
 struct report {
     int folder;
     pid_t shim, script;
+    int failure; /* what the script says if it cannot begin; -1: it was heard */
     const char *mode;
     char why[256];
     char (*terminated)[16]; /* programs that were ended after lingering */
@@ -212,12 +213,15 @@ struct report {
 };
 
 int report_started(const struct report *report);
+
+/* Waits until the script has begun, or said why it cannot: then true. */
+bool hear_failure(struct report *report, char why[PATH_MAX]);
 void report_exit(const struct report *report, const int *status, const char *error); /* both may be NULL: unknown */
 void report_end(const struct report *report);
 
 /* -------------------------------------------------------------------------------------------------- guard.c */
 
-_Noreturn void guard(const struct eye *eye, const struct report *report, int shim_pidfd, int script_pidfd);
+_Noreturn void guard(const struct eye *eye, struct report *report, int shim_pidfd, int script_pidfd);
 
 /* ---------------------------------------------------------------------------------------------- processes.c */
 
