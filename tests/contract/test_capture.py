@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,82 @@ def test_folders_through_links(bench):
         "mkdir real; ln -s real link; echo 1 > link/a; cd link; echo 2 > b; echo 3 > ../link/c; mv a ../d"
     )
     assert seen.calls == ["symlink link", "open real/a", "open real/b", "open real/c", "rename real/a d"]
+
+
+def test_the_doors_of_proc_are_the_scripts_own(bench):
+    seen = bench.sh(
+        """
+        ln -s /proc/self/cwd here; echo 1 > here/a; mkdir d; cd d; echo 2 > ../here/b; echo 3 > /proc/self/cwd/c
+        exec 7> e; cd /proc; echo 4 > self/fd/7; cd self/cwd; echo 5 > /proc/$$/cwd/../proc/$$/fd/7
+        """
+    )
+    assert seen.calls == [
+        "symlink here",
+        "open a",
+        "open d/b",
+        "open d/c",
+        "open d/e",
+        "open d/e",
+        "open d/e",
+    ]
+
+
+def test_in_another_root(bench):
+    """Absolute links and `..` stay in it."""
+    if not bench.is_root:
+        pytest.skip("only root may chroot")
+    seen = bench.py(
+        """
+        import os
+        os.makedirs("jail/data")
+        os.symlink("/data", "jail/link")
+        os.symlink("../../../data/late", "jail/dangling")
+        os.chroot("jail")
+        for name in ("/a", "/data/b", "/link/c", "/../../d", "/dangling", "jail/link/e"):
+            open(name, "w").close()
+        """
+    )
+    names = ["jail/a", "jail/data/b", "jail/data/c", "jail/d", "jail/data/late", "jail/data/e"]
+    assert seen.calls == ["symlink jail/link", "symlink jail/dangling", *(f"open {name}" for name in names)]
+
+
+def test_a_path_too_long_for_the_kernel_is_recorded_or_named_as_lost(bench):
+    seen = bench.start_py(
+        """
+        import os
+        for _ in range(20):
+            os.mkdir("d" * 250)
+            os.chdir("d" * 250)
+        open("deep", "w").close()
+        """
+    ).seen()
+    assert seen.ending.exit_code == 0
+    deep = "/".join(["d" * 250] * 20 + ["deep"])
+    assert seen.calls == [f"open {deep}"] or "PATH_MAX" in seen.losses[0], seen
+    subprocess.run(["rm", "-rf", bench.work / ("d" * 250)], check=True)
+
+
+def test_files_that_come_and_go_keep_their_names(bench):
+    """Several make and remove the same files at once: what is seen half removed is recorded under its name all the same."""
+    seen = bench.py(
+        """
+        import os
+        for _ in range(4):
+            if os.fork() == 0:
+                for number in range(300):
+                    name = f"f{number % 3}"
+                    try:
+                        os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+                        os.unlink(name)
+                    except FileNotFoundError:
+                        pass
+                os._exit(0)
+        for _ in range(4):
+            os.wait()
+        """
+    )
+    assert seen.files == {"f0", "f1", "f2"}
+    assert sum(call.startswith("open") for call in seen.calls) == 4 * 300
 
 
 def test_relative_to_descriptors_and_after_fchdir(bench):
