@@ -158,7 +158,11 @@ class Keeper:
         )
         entry.partial, entry.tries = sent.prefix, 0
         entry.reason = self._naming.place(entry.path).note
-        if entry.phase is Phase.READY:
+        if entry.phase is Phase.READY and self._examiner.final:
+            # To be looked at once more: the last sweep passed over what was under way, and it may have been written
+            # since it was read, by another of its names.
+            entry.due = 0.0
+        elif entry.phase is Phase.READY:
             entry.phase, entry.due, entry.rewrites = Phase.STORED, None, 0
         elif entry.due is None:
             entry.due = time.monotonic() + _IDLE_TICK
