@@ -205,13 +205,15 @@ class Session:
         finally:
             os.close(fd)
 
-    def stop(self) -> None:
-        """Asks the shim to end the script and all its descendants: SIGTERM, grace, SIGKILL."""
+    def stop(self) -> bool:
+        """Asks the shim to end the script and all its descendants: SIGTERM, grace, SIGKILL. False when there is no shim
+        to ask: only its guard may be left, which has no power over them."""
         if (started := self.started()) and self.alive():
             try:
                 os.kill(started["shim"], signal.SIGTERM)
             except ProcessLookupError:
-                pass
+                return False
+        return True
 
     def _at(self, name: str) -> str:
         return os.path.join(self.folder, name)

@@ -31,7 +31,10 @@ from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.settle import Changed
 
 _CHECK_EVERY = 0.25  # seconds between two looks at stop requests, the time limit, the script's end
-_START_PATIENCE, _START_AGAIN = 30.0, 3.0  # seconds for the shim to start the script, all tries together and each
+_START_PATIENCE, _START_AGAIN = (
+    30.0,
+    3.0,
+)  # seconds for the shim to start the script, all tries together and each
 _SEEING = ("c", "python")  # the modes in which every write is recorded
 
 
@@ -221,8 +224,11 @@ class Life:
     def _end_orphans(self) -> None:
         """When shim and guard were killed, the script may live on, unseen: it is ended before its files are called
         complete."""
-        if self._session.end() is not None:
-            return
+        if self._session.end() is None:
+            self._end_processes()
+
+    def _end_processes(self) -> None:
+        """Ends all that was started with the experiment's name in its surroundings: SIGTERM, grace, SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + self._settings.kill_grace
             while orphans := processes.with_variable("GRID_EXPERIMENT_ID", self._id):
@@ -235,12 +241,16 @@ class Life:
         if not self._stop_reason and (reason := self._stop_requested()):
             self._stop_reason = reason
             self._ledger.set_fact("stop_reason", reason)
-            self._session.stop()
+            self._stop()
         limit = self._run.spec.timeout
         if limit is not None and not self._timed_out and self._session.age() > limit:
             self._timed_out = True
             self._ledger.set_fact("timed_out", 1)
-            self._session.stop()
+            self._stop()
+
+    def _stop(self) -> None:
+        if not self._session.stop():
+            self._end_processes()
 
     def _stop_requested(self) -> str | None:
         """The reason to give, if somebody asked; the catalog is asked now and then only."""

@@ -39,8 +39,10 @@ class Tracker:
             case Op.RENAME:
                 self._rename(record, now)
             case Op.LINK:
-                path, stamp = record.paths[1]
-                self._touch(path, stamp, record, now)
+                (old, old_stamp), (new, new_stamp) = record.paths
+                if old_stamp.regular and self._ledger.get(old) is None:
+                    self._touch(old, old_stamp, record, now)  # a write through the new name changes it too
+                self._touch(new, new_stamp, record, now)
             case Op.UNLINK:
                 path, stamp = record.paths[0]
                 if stamp.exists:

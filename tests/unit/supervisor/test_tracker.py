@@ -13,6 +13,7 @@ from gridkeep.settings import Settings
 from gridkeep.supervisor.examiner import Examiner
 from gridkeep.supervisor.ledger import Entry, Ledger, Phase
 from gridkeep.supervisor.naming import Naming
+from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.tracker import Tracker
 from gridkeep.supervisor.transfers import ToSend
 
@@ -313,3 +314,16 @@ def test_beyond_so_many_the_removed_are_counted_by_folder(bench, monkeypatch):
     bench.look()
     assert bench.ledger.folders()[0][4] == 4
     assert bench.phases()["tmp/7"] == "stored"
+
+
+def test_a_write_through_a_hard_link_is_seen_at_the_file_that_it_links(bench, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("given")
+    bench.record(Op.LINK, "../outside", "inside")
+    os.link(outside, bench.path("inside"))
+    bench.look()
+    assert bench.phases() == {"inside": "stored"}
+    bench.write("inside", "changed")
+    Rescan(bench.ledger, bench.tracker, os.fsencode(bench.tree)).look(bench.now, unexpected=True)
+    bench.look()
+    assert bench.phases() == {"inside": "stored", "../outside": "stored"}  # the shim gives it its canonical name
