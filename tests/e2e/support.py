@@ -124,27 +124,29 @@ def inside(path: Path) -> bytes:
 
 
 def supervisors(grid: Grid) -> list[int]:
-    return _those_with(grid, b"gridkeep.supervisor")
+    return _those_with(grid, "gridkeep.supervisor")
 
 
 def engines(grid: Grid) -> list[int]:
-    return _those_with(grid, b"gridkeep.runs.dispatcher")
+    return _those_with(grid, "gridkeep.runs.dispatcher")
 
 
 def shims(grid: Grid) -> list[int]:
-    return _those_with(grid, b"gridkeep.capture")
+    """Shims, each followed by its guard."""
+    return _those_with(grid, "gridkeep.capture", "gridkeep-shim")
 
 
-def _those_with(grid: Grid, word: bytes) -> list[int]:
-    """Those processes of the home that have the word in their command."""
+def _those_with(grid: Grid, *words: str) -> list[int]:
+    """Those processes of the home that have one of the words in their command, oldest first."""
     found = []
     for pid in processes_of(grid.home):
         try:
-            if word in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue
-    return found
+        if any(word in command for word in words):
+            found.append(pid)
+    return sorted(found)
 
 
 def kill(pids: list[int]) -> None:

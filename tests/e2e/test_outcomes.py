@@ -200,8 +200,10 @@ def test_everything_is_killed_as_when_a_machine_dies(any_user: Grid) -> None:
     assert listed(any_user, "m").keys() == {"out/closed", "out/open"}
 
 
-def test_the_shim_is_killed(grid: Grid) -> None:
+@pytest.mark.parametrize("capture", ["auto", "python"])
+def test_the_shim_is_killed(grid: Grid, capture: str) -> None:
     """Its guard takes over: the script goes on, and nothing is missed."""
+    grid = grid.with_env(GRIDKEEP_CAPTURE=capture)
     submitted(grid, WORKS_ON, name="s")
     wait_for(lambda: grid("logs", "s").stdout.count("\n") > 10 or None)
     kill(shims(grid)[:1])
