@@ -37,7 +37,7 @@ class Context:
             found = self.catalog.cluster(cluster)
             if found is None:
                 raise NotFound(
-                    f"There is no cluster named {cluster}.", "`grid cluster list` shows the known ones."
+                    f"There is no cluster named {cluster}.", "`grid doctor` shows the known ones."
                 )
             self._stores[cluster] = open_store(found)
         return self._stores[cluster]
