@@ -15,7 +15,7 @@ from tests.faults import disks, rounds
 from tests.faults.oracle import ANYTHING, Oracle, Told, read_logs
 from tests.support import end_processes_of
 
-SHORT = [f"short/{number}" for number in range(14)]
+SHORT = [f"short/{number}" for number in range(10)]
 
 
 @pytest.mark.parametrize("seed", SHORT)
@@ -29,7 +29,7 @@ def test_the_oracle_sees_what_is_wrong(tmp_path: Path) -> None:
     grid = rounds.new_grid(tmp_path)
     try:
         words = ["run", "--name", "r", "--exclude", "oplog/", "--strategy", "none", "writer.py", "oracle"]
-        grid(*words, tmp_path / "outside", tmp_path / "oplog", "--operations", "30", "--pause", "0.005")
+        grid(*words, tmp_path / "outside", tmp_path / "oplog", "--operations", "12", "--pause", "0.005")
         (one,) = grid.finished("r")
         assert one["state"] == "completed"
         told = read_logs(tmp_path / "oplog")
