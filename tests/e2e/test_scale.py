@@ -117,6 +117,27 @@ def test_empty_sparse_and_two_gib(grid: Grid) -> None:
     assert (folder / "empty").read_bytes() == b""
 
 
+def test_removed_files_beyond_ten_thousand_are_counted_by_folder(grid: Grid) -> None:
+    one = ran(
+        grid,
+        """
+        import os
+        for folder in ("a", "b"):
+            os.mkdir(folder)
+            for i in range(5_100):
+                with open(f"{folder}/{i}", "w"): pass
+                os.unlink(f"{folder}/{i}")
+        """,
+        name="r",
+    )
+    assert (one["state"], one["artifacts"]) == ("completed", 0)
+    found = grid.json("artifacts", "r")
+    assert {each["state"] for each in found} == {"removed"}
+    assert sum(each.get("count", 1) for each in found) == 10_200
+    assert len(found) == 10_001
+    assert [each["path"] for each in found if "count" in each] == ["b/"]
+
+
 def test_completed_soon_after_the_last_byte(grid: Grid) -> None:
     """A run whose files were closed long before is complete in about a second; generous here."""
     one = ran(grid, "import time\nfor i in range(500): open(f'{i}', 'w').write('x')\ntime.sleep(2)", name="s")

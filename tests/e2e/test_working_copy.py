@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
-from tests.e2e.support import contents, downloaded, listed, ran, save
+from tests.e2e.support import contents, downloaded, experiment, inside, listed, ran, save
 from tests.support import Grid, wait_for
 
 
@@ -60,6 +61,41 @@ def test_changed_inputs_are_artifacts_and_unchanged_ones_are_not(grid: Grid) -> 
     assert "new" not in found, "a file that got its final name by rename has that name only"
     assert (grid.cwd / "data/appended").read_text() == "appended\n"
     assert (grid.cwd / "data/removed").exists()
+
+
+def test_what_is_never_taken_is_said(grid: Grid) -> None:
+    """Keys, caches, Gridkeep's own home: listed with the rule, and no byte of it kept."""
+    ran(
+        grid,
+        """
+        import os
+        home = os.path.expanduser("~")
+        for name in (home + "/.ssh/id", home + "/.aws/credentials", home + "/.cache/lib/blob", home + "/notes",
+                     "__pycache__/x.pyc", "repo/.git/config", os.environ["GRIDKEEP_HOME"] + "/planted"):
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+            with open(name, "w") as file: file.write("secret")
+        """,
+        name="p",
+    )
+    user_home = Path(grid.env["HOME"])
+    found = {path: (each["state"], each["reason"]) for path, each in listed(grid, "p").items()}
+    assert found == {
+        inside(user_home / ".ssh/id").decode(): ("ignored", "private"),
+        inside(user_home / ".aws/credentials").decode(): ("ignored", "private"),
+        inside(user_home / ".cache/lib/blob").decode(): ("ignored", "cache"),
+        inside(user_home / "notes").decode(): ("stored", None),
+        "__pycache__/x.pyc": ("ignored", "__pycache__"),
+        "repo/.git/config": ("ignored", ".git"),
+        inside(grid.home / "planted").decode(): ("ignored", "home"),
+    }
+    assert downloaded(grid, "p-exp0") == {inside(user_home / "notes"): b"secret"}
+    (header, *_) = (json.loads(line) for line in manifest(grid, "p").splitlines())
+    assert (header["totals"]["files"], header["totals"]["ignored"]) == (1, 6)
+
+
+def manifest(grid: Grid, run: str) -> str:
+    one = experiment(grid, f"{run}-exp0")
+    return Path(grid.home, "store/experiments", one["experiment_id"], "manifest.jsonl").read_text()
 
 
 def test_renames_and_removals(grid: Grid) -> None:

@@ -172,7 +172,7 @@ class SqliteDatabase:
                 f"{name} has been busy for {self.patience:g} s.", "Look for a process that hangs."
             )
         if code in _DAMAGED:
-            hint = "Move it away and rebuild it with `grid catalog rebuild`."
+            hint = "The store still holds every file; move the catalog away to begin a new one."
             return CatalogError(f"{name} is damaged ({error}).", hint)
         if code == sqlite3.SQLITE_FULL:
             return CatalogError(
