@@ -15,6 +15,8 @@ from typing import Any
 
 from gridkeep.errors import ConfigError
 
+DOWNLOADS = "grid_artifacts"  # the folder that `grid artifacts` fills unless told otherwise
+
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZES = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZES |= {f"{unit}{end}": scale for unit, scale in list(_SIZES.items()) if len(unit) == 1 for end in ("b",)}

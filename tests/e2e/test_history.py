@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.e2e.support import ran, save, submitted
+from tests.e2e.support import in_terminal, ran, save, submitted
 from tests.support import Grid
 
 
@@ -37,3 +37,8 @@ def test_finished_runs_newest_first(grid: Grid) -> None:
     grid("stop", "third")
     grid.finished("third")
     assert [run["name"] for run in grid.json("history")] == ["third", "second", "first"]
+
+
+def test_numbers_are_never_cut(grid: Grid) -> None:
+    ran(grid, "open('f', 'wb').write(bytes(12_345_678))", name="sized")
+    assert "12.3 MB" in in_terminal(grid, "history", columns=60).text

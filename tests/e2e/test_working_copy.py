@@ -204,6 +204,18 @@ def test_a_large_copy_is_warned_of_and_a_huge_one_refused(grid: Grid) -> None:
     assert ".gridignore" in refused.stderr
 
 
+def test_what_was_downloaded_is_linked_and_not_copied_into_every_run(grid: Grid) -> None:
+    ran(grid, "open('model', 'wb').write(bytes(5_000_000))", name="first")
+    grid("artifacts", "first")
+    save(grid, "import os; print(os.path.getsize('grid_artifacts/first/first-exp0/model'))")
+    done = grid("run", "--follow", "--name", "second", "script.py")
+    assert "Code:        a copy of" in done.stderr
+    assert ": 1 file, " in done.stderr
+    assert "Linked:      grid_artifacts\n" in done.stderr
+    assert grid("logs", "second").stdout == "5000000\n"
+    assert listed(grid, "second") == {}
+
+
 def test_links_and_modes_come_along(grid: Grid) -> None:
     save(grid, "#!/bin/sh\necho tool runs\n", "bin/tool")
     (grid.cwd / "bin/tool").chmod(0o755)

@@ -13,6 +13,7 @@ from gridkeep.errors import UsageError
 from gridkeep.model import JSON
 from gridkeep.runs.context import Context, open_context
 from gridkeep.runs.select import Selection, each_artifact, find_targets
+from gridkeep.settings import DOWNLOADS
 
 
 @click.command(short_help="Download the files of runs or experiments.")
@@ -20,7 +21,7 @@ from gridkeep.runs.select import Selection, each_artifact, find_targets
 @click.option(
     "--download_dir",
     "--download-dir",
-    default="./grid_artifacts",
+    default=f"./{DOWNLOADS}",
     show_default=True,
     type=click.Path(file_okay=False),
     help="Where the files go.",

@@ -65,10 +65,10 @@ def table(
     paint: Mapping[str, Callable[[str], str]] | None = None,
 ) -> list[str]:
     """The lines of a plain table. `right` names the columns of numbers; `paint` gives a column's padded cells their
-    colour. On a terminal the last column is cut where the line ends."""
+    colour. On a terminal the last column is cut where the line ends, unless it is one of numbers."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max([width(head), *(width(row[i]) for row in cells)]) for i, head in enumerate(headers)]
-    if room := terminal_size(sys.stdout):
+    if headers[-1] not in right and (room := terminal_size(sys.stdout)):
         left = room[0] - sum(widths[:-1]) - len(_GAP) * (len(headers) - 1)
         widths[-1] = min(widths[-1], max(left, len(headers[-1])))
 

@@ -1,7 +1,8 @@
 """What of a folder belongs into a working copy: what is copied, what is linked, what is left out.
 
 `.gridignore` says what is left out. Of what git ignores, small files and folders are copied (outputs/ must be each
-experiment's own), large files, large folders and environments are linked. Looks, and changes nothing.
+experiment's own), large files, large folders and environments are linked; so is the folder of downloads. Looks, and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gridkeep.errors import ConfigError, GridError
-from gridkeep.settings import Settings
+from gridkeep.settings import DOWNLOADS, Settings
 from gridkeep.supervisor.copying import Entry
 
 if TYPE_CHECKING:
@@ -120,7 +121,11 @@ class Selection:
         self.linked.append(path)
 
     def _is_linked(self, folder: str, in_ignored: bool) -> bool:
-        if not (in_ignored or folder in self._ignored) or f"{self._workdir}/".startswith(f"{folder}/"):
+        if f"{self._workdir}/".startswith(f"{folder}/"):
+            return False
+        if os.path.basename(folder) == DOWNLOADS:
+            return True  # there to be read; copied, it would make every run's copy larger than the one before
+        if not (in_ignored or folder in self._ignored):
             return False
         full = os.path.join(self._root, folder)
         if os.path.basename(folder) == "node_modules" or os.path.lexists(os.path.join(full, "pyvenv.cfg")):
