@@ -129,9 +129,9 @@ def test_single_calls_to_the_store_fail(tmp_path: Path, seed: int) -> None:
     if library is None:
         pytest.skip("there is no C compiler")
     with ground(tmp_path) as grid:
-        faults = disks.failing(library, grid.home / "store", log, random.Random(seed), 0.007)
+        faults = disks.failing(library, grid.home / "store", log, random.Random(seed), 0.01)
         submit(grid.with_env(**faults, GRIDKEEP_RETRY_MAX="0.5s"), f"calls fail {seed}", 40, 0.01)
         (one,) = grid.finished("r", 100)
         assert one["state"] == "completed"
-        assert log.read_bytes().count(b"\n") > 5
+        assert log.read_bytes().count(b"\n") > 1
         check(grid)

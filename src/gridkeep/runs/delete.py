@@ -160,6 +160,7 @@ def _erase_prefix(store: Store, prefix: str, erased: Erased, progress: Callable[
         erased.objects += len(batch)
         before = batch
         progress(erased)
+    store.delete([])  # what its writers, if they were killed, left half-written
 
 
 def _erase_folders(*paths: str) -> None:

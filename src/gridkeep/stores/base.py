@@ -50,7 +50,8 @@ class Store(Protocol):
         ...
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Removes them and any folder left empty; those that are not there are passed over. Returns the bytes freed."""
+        """Removes them and any folder left empty; those that are not there are passed over. Returns the bytes freed.
+        What writers of any key left half-written when they were killed goes, too."""
         ...
 
     def check(self) -> None:

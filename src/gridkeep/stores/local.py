@@ -9,11 +9,11 @@ that is not mounted must look away, not empty. Knows nothing of experiments.
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import itertools
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -35,7 +35,6 @@ from gridkeep.stores.probe import probe
 CHUNK = 2**20
 _ZEROS = bytes(CHUNK)
 TEMPORARY = ".tmp"
-STALE = 86400.0  # seconds after which a temporary file has no writer any more
 DELETE_BATCH = 1000
 PLACE_TRIES = 20
 
@@ -62,16 +61,15 @@ class LocalStore:
         with self._folder([TEMPORARY], key, make=True) as workshop:
             temporary, out = self._new_file(workshop, key)
             try:
-                try:
-                    size = self._copy(key, source, out)
-                    self._sync(key, out)
-                finally:
-                    os.close(out)
+                size = self._copy(key, source, out)
+                self._sync(key, out)
                 self._place(workshop, temporary, names, key, if_absent)
             except BaseException:
                 with suppress(FileNotFoundError):
                     os.unlink(temporary, dir_fd=workshop)
                 raise
+            finally:
+                os.close(out)
         return ObjectInfo(key, size)
 
     def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:
@@ -132,6 +130,8 @@ class LocalStore:
                 continue  # a folder that nobody made yet, or that was removed meanwhile
 
     def delete(self, keys: Iterable[str]) -> int:
+        with suppress(StoreError):
+            self._sweep()
         freed = 0
         rest = iter(keys)
         while batch := list(itertools.islice(rest, DELETE_BATCH)):
@@ -161,7 +161,13 @@ class LocalStore:
     def _new_file(self, workshop: int, key: str) -> tuple[str, int]:
         temporary = new_ulid()
         with self._explained(key, writing=True):
-            return temporary, os.open(temporary, _NEW_FILE, 0o600, dir_fd=workshop)
+            while True:
+                out = os.open(temporary, _NEW_FILE, 0o600, dir_fd=workshop)
+                with suppress(OSError):  # a file system without locks: there nobody sweeps
+                    fcntl.flock(out, fcntl.LOCK_EX)
+                if os.fstat(out).st_nlink:
+                    return temporary, out
+                os.close(out)  # swept before it was locked
 
     def _write(self, workshop: int, key: str, source: BinaryIO) -> tuple[str, int, int] | Exception:
         """One of many: written, and on its way to the disk while the next is written."""
@@ -312,13 +318,18 @@ class LocalStore:
             os.fsync(survivor)
 
     def _sweep(self) -> None:
-        """Removes what writers that were killed left in `.tmp/`."""
-        oldest = time.time() - STALE
+        """Removes what writers that were killed left in `.tmp/`: a living one holds the lock of its file."""
         with self._folder([TEMPORARY], make=True) as workshop, self._explained(TEMPORARY):
             for name in os.listdir(workshop):
                 with suppress(FileNotFoundError):
-                    if os.stat(name, dir_fd=workshop, follow_symlinks=False).st_mtime < oldest:
+                    file = os.open(name, _OLD_FILE, dir_fd=workshop)
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         os.unlink(name, dir_fd=workshop)
+                    except BlockingIOError:
+                        pass
+                    finally:
+                        os.close(file)
 
     # ------------------------------------------------------------------------------------------------ reading
 

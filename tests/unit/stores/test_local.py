@@ -7,7 +7,7 @@ import os
 import stat
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from gridkeep.errors import KeyConflict, ObjectMissing, StoreDenied, StoreError, StoreUnavailable
 from gridkeep.model import Cluster
 from gridkeep.stores import open_store
-from gridkeep.stores.local import STALE, LocalStore
+from gridkeep.stores.local import LocalStore
 
 
 @pytest.fixture
@@ -130,14 +130,27 @@ def test_a_folder_that_may_not_be_written(store: LocalStore, root: Path) -> None
         store.put("a/b", io.BytesIO(b"x"))
 
 
-def test_check_sweeps_what_the_killed_left(store: LocalStore, root: Path) -> None:
+@pytest.mark.parametrize("sweep", [LocalStore.check, lambda store: store.delete([])])
+def test_what_the_killed_left_goes_and_what_the_living_write_stays(
+    store: LocalStore, root: Path, sweep: Callable[[LocalStore], object]
+) -> None:
     store.check()
-    for name, age in {"old": STALE + 60, "young": 60.0}.items():
-        (root / ".tmp" / name).write_text("x")
-        os.utime(root / ".tmp" / name, (time.time() - age,) * 2)
-    store.check()
-    assert os.listdir(root / ".tmp") == ["young"]
-    assert os.listdir(root) == [".tmp"]
+
+    class Swept(io.BytesIO):
+        """Looked at by a sweeper while it is being put."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            (root / ".tmp/left").write_text("x")
+            sweep(LocalStore(str(root)))
+            assert len(os.listdir(root / ".tmp")) >= 1 and not (root / ".tmp/left").exists()
+            return super().read(size)
+
+    store.put("one", Swept(b"1"))
+    assert not any(
+        isinstance(each, Exception) for each in store.put_many([("a", Swept(b"2")), ("b", Swept(b"3"))])
+    )
+    assert sorted(item.key for item in store.list("")) == ["a", "b", "one"]
+    assert os.listdir(root / ".tmp") == []
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "file://relative/path", "/plain/path", "", "gs://x/y"])
