@@ -37,6 +37,8 @@ def verdict_of(
     if ending.error is not None:
         return Verdict(State.FAILED, Outcome.START, f"could not be started: {ending.error}", None, at)
     outcome = Outcome.SIGNAL if ending.signal is not None else Outcome.EXIT
+    if ending.signal is None and ending.exit_code is None:
+        outcome = Outcome.LOST
     if stop_reason is not None:
         return Verdict(State.STOPPED, outcome, stop_reason, ending.exit_code, at)
     if timeout is not None:
