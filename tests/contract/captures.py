@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gridkeep.capture.journal import LATE, Op, Record, Stamp
-from gridkeep.capture.session import Ending, Launch, Session, has_native_shim
+from gridkeep.capture.session import Ending, Launch, Session
 from tests.support import end_processes_of, processes_of, wait_for
 
 MODES = ("c", "python")

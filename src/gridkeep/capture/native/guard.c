@@ -132,6 +132,7 @@ _Noreturn void guard(const struct eye *eye, struct report *report, int shim_pidf
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 
+    resolve_prepare(); /* anew: part of it is a process's own */
     see_left(eye, seat(SEAT_GUARD)); /* a guard before us was killed */
     watch_shim(eye, shim_pidfd, report->shim);
     take_over(eye);

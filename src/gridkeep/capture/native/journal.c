@@ -21,25 +21,12 @@ struct path_head {
 } __attribute__((packed));
 
 /* Times beyond what 64 bits of nanoseconds hold (the year 2262; `touch -d` makes them) count as their end. */
-static int64_t nanoseconds(struct timespec time)
+int64_t nanoseconds(int64_t seconds, uint32_t rest)
 {
     int64_t whole, sum;
-    if (__builtin_mul_overflow((int64_t)time.tv_sec, 1000000000, &whole) ||
-        __builtin_add_overflow(whole, (int64_t)time.tv_nsec, &sum))
-        return time.tv_sec < 0 ? INT64_MIN : INT64_MAX;
+    if (__builtin_mul_overflow(seconds, 1000000000, &whole) || __builtin_add_overflow(whole, rest, &sum))
+        return seconds < 0 ? INT64_MIN : INT64_MAX;
     return sum;
-}
-
-struct stamp stamp_of(const struct stat *st)
-{
-    return (struct stamp){
-        .dev = st->st_dev,
-        .ino = st->st_ino,
-        .size = st->st_size,
-        .mtime_ns = nanoseconds(st->st_mtim),
-        .ctime_ns = nanoseconds(st->st_ctim),
-        .mode = st->st_mode,
-    };
 }
 
 bool same_file(const struct stamp *one, const struct stamp *other)

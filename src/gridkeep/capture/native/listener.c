@@ -60,23 +60,6 @@ bool give(int listener, uint64_t id, int fd, bool close_on_exec)
     return ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &answer) >= 0;
 }
 
-int read_text(pid_t tid, uint64_t address, char text[PATH_MAX])
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t first = page - address % page; /* the next page may not be there: two pieces */
-    if (first > PATH_MAX)
-        first = PATH_MAX;
-    struct iovec local = {text, PATH_MAX};
-    struct iovec remote[2] = {
-        {(void *)(uintptr_t)address, first},
-        {(void *)(uintptr_t)(address + first), PATH_MAX - first},
-    };
-    ssize_t length = process_vm_readv(tid, &local, 1, remote, first < PATH_MAX ? 2 : 1, 0);
-    if (length < 0)
-        return errno;
-    return memchr(text, 0, (size_t)length) ? 0 : EFAULT;
-}
-
 int read_memory(pid_t tid, uint64_t address, void *into, size_t size)
 {
     struct iovec local = {into, size}, remote = {(void *)(uintptr_t)address, size};
@@ -84,4 +67,21 @@ int read_memory(pid_t tid, uint64_t address, void *into, size_t size)
     if (length < 0)
         return errno;
     return length == (ssize_t)size ? 0 : EFAULT;
+}
+
+int read_text(pid_t tid, uint64_t address, char text[PATH_MAX])
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), have = 0;
+    while (have < PATH_MAX) {
+        size_t more = page - (address + have) % page; /* the next page may not be there, and is mostly not needed */
+        if (more > PATH_MAX - have)
+            more = PATH_MAX - have;
+        int error = read_memory(tid, address + have, text + have, more);
+        if (error)
+            return error;
+        if (memchr(text + have, 0, more))
+            return 0;
+        have += more;
+    }
+    return EFAULT;
 }

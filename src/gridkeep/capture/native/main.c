@@ -96,7 +96,7 @@ static void open_eye(struct shim *shim)
     listener_prepare(shim->eye.listener);
     shim->eye.output = shim->launch.output;
     if (stat(shim->launch.output, &output) == 0)
-        shim->eye.output_stamp = stamp_of(&output);
+        shim->eye.output_stamp = (struct stamp){.dev = output.st_dev, .ino = output.st_ino};
     shim->report.mode = "c";
     strcpy(shim->report.why, "seccomp user notification");
 }
@@ -140,7 +140,7 @@ static int start_script(struct shim *shim)
     return 0;
 }
 
-/* ----------------------------------------------------------------------------------------------------- while it runs */
+/* ---------------------------------------------------------------------------------------------------- while it runs */
 
 static void see_next(struct shim *shim)
 {

@@ -23,7 +23,8 @@ enum verdict {
 static const char *const KINDS[] = {"open",    "openat2",  "creat", "rename",    "link",    "unlink",
                                     "symlink", "truncate", "mknod", "by_handle", "io_uring"};
 
-static const enum op OPS[] = {OP_OPEN, OP_OPEN, OP_OPEN, OP_RENAME, OP_LINK, OP_UNLINK, OP_SYMLINK, OP_TRUNCATE, OP_MKNOD};
+static const enum op OPS[] = {OP_OPEN,   OP_OPEN,    OP_OPEN,     OP_RENAME, OP_LINK,
+                              OP_UNLINK, OP_SYMLINK, OP_TRUNCATE, OP_MKNOD};
 
 static bool is_open(enum kind kind)
 {
@@ -208,8 +209,8 @@ void see(const struct eye *eye, const struct seccomp_notif *notice)
     enum verdict verdict = look(eye, notice, &record, targets);
 
     if (verdict == GONE && hurried(id)) /* the guard was first, and nobody can look any more */
-        verdict = lost(&record, targets, (pid_t)notice->pid, "a call of process %d (it went on before it was looked at)",
-                       (int)notice->pid);
+        verdict = lost(&record, targets, (pid_t)notice->pid,
+                       "a call of process %d (it went on before it was looked at)", (int)notice->pid);
     if (verdict == RECORD)
         write_down(eye, &record);
     if (verdict == REFUSE) {

@@ -8,7 +8,7 @@
  *     filter.c     which system calls trap
  *     listener.c   the kernel's end: notifications, answers, another process's memory
  *     observe.c    a notification to a record and an answer
- *     resolve.c    what a thread passed to a call, to a canonical path and what is there
+ *     resolve.c    what a thread passed to a call, to a canonical path and what is there (walk.c, sight.c)
  *     journal.c    records
  *     shared.c     counters and receive buffers, shared by shim, guard and supervisor
  *     guard.c      the fork that answers when the shim is slow or dead
@@ -73,7 +73,7 @@ struct record {
     const struct target *targets[2];
 };
 
-struct stamp stamp_of(const struct stat *st);
+int64_t nanoseconds(int64_t seconds, uint32_t rest);
 bool same_file(const struct stamp *one, const struct stamp *other);
 
 /* False when the record could not be written (no space): it is dropped, the script is never held up. */
@@ -136,7 +136,7 @@ struct call {
 
 const struct call *call_of(uint32_t arch, int number);
 
-/* Makes the filter of a machine ("x86_64", "aarch64"; NULL: this one); the number of its steps, 0 for an unknown one. */
+/* Makes the filter of a machine ("x86_64", "aarch64"; NULL: this one); the number of its steps, 0: unknown. */
 #define FILTER_MAX 256
 int filter_build(const char *machine, struct sock_filter *steps);
 
@@ -163,7 +163,7 @@ int read_memory(pid_t tid, uint64_t address, void *into, size_t size);
 
 enum { FOLLOW = 1, IN_ROOT = 2 }; /* a link in the last place is followed; `dirfd` is the root (openat2) */
 
-int resolve_prepare(void);
+int resolve_prepare(void); /* once in each process that resolves */
 
 /* 0, NO_TARGET, or the errno of why we may not look, or have no name for what we see: EOVERFLOW (a path over
  * LONG_PATH), EXDEV (a mount namespace of the process's own). */
