@@ -93,12 +93,12 @@ def exit_status(pidfd: int, patience: float = 2.0) -> int | None:
         buffer = bytearray(_PIDFD_INFO.pack(_INFO_EXIT, *[0] * 13))
         try:
             fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer, True)
+            mask, *_, status = _PIDFD_INFO.unpack(buffer)
+            if mask & _INFO_EXIT:
+                return int(status)
         except OSError as error:
-            if error.errno != errno.ESRCH:
+            if error.errno != errno.ESRCH:  # ESRCH: it is being reaped just now
                 return None
-        mask, *_, status = _PIDFD_INFO.unpack(buffer)
-        if mask & _INFO_EXIT:
-            return int(status)
         if time.monotonic() > deadline:
             return None
         time.sleep(0.01)
