@@ -6,14 +6,18 @@ Knows only the contract.
 from __future__ import annotations
 
 import io
+import time
 
 from gridkeep.errors import StoreError
 from gridkeep.model import new_ulid
 from gridkeep.stores.base import Store
 
+_ABANDONED = 3600.0  # seconds after which nobody is at a probe any more
+
 
 def probe(store: Store) -> None:
-    """Raises what the store raises, or StoreError when it answers but not with what was put."""
+    """Raises what the store raises, or StoreError when it answers but not with what was put. Takes away what probes left
+    that were killed."""
     name = new_ulid()
     key, content = f"_probe/{name}/object", name.encode()
     try:
@@ -23,4 +27,5 @@ def probe(store: Store) -> None:
         if b"".join(store.get(key)) != content:
             raise StoreError(f"The store {store.uri} gives other bytes than were just put there.")
     finally:
-        store.delete([key])
+        oldest = f"_probe/{new_ulid(time.time() - _ABANDONED)}"  # ULIDs are in the order of their times
+        store.delete([key, *(item.key for item in store.list("_probe/") if item.key < oldest)])
