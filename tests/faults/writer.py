@@ -256,8 +256,7 @@ def worker(number: int, args: argparse.Namespace) -> int:
     ]
     try:
         Writer(f"{args.seed} {number}", folders, log, args.pause).work(args.operations)
-    except OSError as error:
-        print(f"{tag}: {error}", file=sys.stderr)
+    except OSError:  # it is in the log; what we print may find its disk full, too
         return FAILED
     log.say(worked=True)
     return 0
