@@ -36,9 +36,7 @@ class Context:
         if cluster not in self._stores:
             found = self.catalog.cluster(cluster)
             if found is None:
-                raise NotFound(
-                    f"There is no cluster named {cluster}.", "`grid doctor` shows the known ones."
-                )
+                raise NotFound(f"There is no cluster named {cluster}.", "`grid doctor` shows the known ones.")
             self._stores[cluster] = open_store(found)
         return self._stores[cluster]
 

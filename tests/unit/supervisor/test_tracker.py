@@ -326,4 +326,7 @@ def test_a_write_through_a_hard_link_is_seen_at_the_file_that_it_links(bench, tm
     bench.write("inside", "changed")
     Rescan(bench.ledger, bench.tracker, os.fsencode(bench.tree)).look(bench.now, unexpected=True)
     bench.look()
-    assert bench.phases() == {"inside": "stored", "../outside": "stored"}  # the shim gives it its canonical name
+    assert bench.phases() == {
+        "inside": "stored",
+        "../outside": "stored",
+    }  # the shim gives it its canonical name
