@@ -17,6 +17,7 @@ from gridkeep.supervisor.tracker import Tracker, written
 from gridkeep.supervisor.transfers import ToSend
 
 _PROBE_MIN, _PROBE_MAX = 0.1, 1.0  # seconds between two looks at an open file: a tenth of its age
+_STILL_TO_COME = 10.0  # seconds in which a file whose opening was recorded is looked for again and again
 _GROWTH = 1.25  # a growing file is copied again when it has grown by a quarter
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -37,7 +38,7 @@ class Examiner:
             st = os.lstat(entry.path)
         except OSError as error:
             if error.errno in _GONE:
-                self._gone(entry)
+                self._gone(entry, now)
             else:
                 self._unreadable(entry, error, now)
             return None
@@ -76,7 +77,7 @@ class Examiner:
 
     # ------------------------------------------------------------------------------------------------------- what it is
 
-    def _gone(self, entry: Entry) -> None:
+    def _gone(self, entry: Entry, now: float) -> None:
         if entry.renamed_to is not None and entry.sha256 is None:
             # The new name is listed in its place.
             self._withdraw(entry)
@@ -85,12 +86,15 @@ class Examiner:
             if entry.renamed_to is not None:
                 reason = f"renamed to {entry.renamed_to.decode(errors='replace')}"
             self._tracker.leave_out(entry, Phase.REMOVED, reason)
+        elif entry.created and not self.final and now - entry.touched_at < _STILL_TO_COME:
+            self._later(entry, now)
         else:
             self._withdraw(entry)
 
     def _withdraw(self, entry: Entry) -> None:
-        """It is no artifact. What was there before the run is remembered, should it come back."""
-        if entry.created:
+        """It is no artifact, or not yet: until the end it is remembered, and looked for once more then. A record stands
+        before its call, and on a busy machine there may be any time between the two."""
+        if entry.created and self.final:
             self._ledger.drop(entry)
         else:
             self._settle(entry, Phase.UNCHANGED)

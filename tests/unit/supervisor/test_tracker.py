@@ -118,7 +118,37 @@ def test_a_changed_input_is_one(bench):
 def test_an_open_that_failed_leaves_nothing(bench):
     bench.record(Op.OPEN, "never")
     bench.look()
-    assert bench.phases() == {} and bench.ledger.get(bench.path("never")) is None
+    assert bench.phases() == {}
+    bench.examiner.final = True
+    bench.record(Op.OPEN, "never either")
+    bench.look()
+    assert bench.ledger.get(bench.path("never either")) is None
+
+
+def test_a_call_that_takes_place_long_after_its_record(bench):
+    """A record stands before its call: on a busy machine there is nothing yet when the file is looked at first."""
+    bench.record(Op.OPEN, "made")
+    bench.record(Op.OPEN, "removed")
+    for _ in range(3):
+        bench.now += 1
+        assert [bench.examiner.examine(entry, bench.now) for entry in bench.ledger.due(bench.now, 10)] == [
+            None
+        ] * 2
+    (bench.tree / "made").write_text("x")
+    (bench.tree / "removed").write_text("x")
+    bench.remove("removed")
+    assert [send.listed for send in bench.look()] == [b"made"]
+    assert bench.phases() == {"made": "stored", "removed": "removed"}
+
+
+def test_a_call_that_takes_place_when_nobody_looks_any_more(bench):
+    """It is found at the end at the latest, wherever it lies."""
+    bench.record(Op.OPEN, "late")
+    bench.look()
+    assert bench.look() == []
+    (bench.tree / "late").write_text("x")
+    Rescan(bench.ledger, bench.tracker, b"/nowhere/else").look(bench.now, unexpected=True)
+    assert [send.listed for send in bench.look()] == [b"late"]
 
 
 def test_a_file_made_and_removed_is_removed(bench):
