@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.e2e.support import (
     downloaded,
     engines,
     experiment,
+    inside,
     kill,
     listed,
     ran,
@@ -208,6 +210,30 @@ def test_the_shim_is_killed(grid: Grid, capture: str) -> None:
     wait_for(lambda: grid("logs", "s").stdout.count("\n") > 10 or None)
     kill(shims(grid)[:1])
     check_work(grid, "s")
+
+
+@pytest.mark.parametrize("capture", ["auto", "python"])
+def test_the_shim_is_held_up_again_and_again(grid: Grid, tmp_path: Path, capture: str) -> None:
+    """Stopped for a tenth of a second, many times: between the record of a call and the call anything may pass."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    script = f"""
+        for i in range(6000):
+            with open(f"{outside}/{{i}}", "w") as file: file.write("x")
+    """
+    submitted(grid.with_env(GRIDKEEP_CAPTURE=capture), script, name="h")
+    shim = wait_for(lambda: shims(grid) or None)[0]
+    for _ in range(15):
+        try:
+            os.kill(shim, signal.SIGSTOP)
+            time.sleep(0.1)
+            os.kill(shim, signal.SIGCONT)
+        except ProcessLookupError:
+            break
+        time.sleep(0.03)
+    (one,) = grid.finished("h")
+    assert (one["state"], one["missing"]) == ("completed", 0)
+    assert downloaded(grid, "h-exp0") == {inside(outside / str(i)): b"x" for i in range(6000)}
 
 
 def test_auto_resume_starts_again_in_the_same_folder(grid: Grid) -> None:
