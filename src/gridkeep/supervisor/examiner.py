@@ -116,8 +116,7 @@ class Examiner:
             self._ledger.drop(entry)  # the catalog must forget it
             entry.published = False
         entry.phase, entry.due, entry.rewrites = phase, None, 0
-        if phase is Phase.STORED:
-            entry.dirty = True
+        entry.dirty = phase is Phase.STORED  # what is unchanged is nothing that the catalog should hear of
         self._ledger.put(entry)
 
     def _later(self, entry: Entry, now: float) -> None:

@@ -226,7 +226,10 @@ class Ledger:
     # --------------------------------------------------------------------------------------------- what the catalog lacks
 
     def dirty(self, limit: int) -> list[Entry]:
-        return [_entry(row) for row in self._db.execute(f"{_SELECT} WHERE dirty LIMIT ?", (limit,))]
+        return [
+            _entry(row)
+            for row in self._db.execute(f"{_SELECT} WHERE dirty AND phase <> 'unchanged' LIMIT ?", (limit,))
+        ]
 
     def dirty_folders(self) -> list[tuple[bytes, Phase, str, str, int]]:
         """(folder, phase, artifact_id, reason, count) of summaries that the catalog lacks."""
