@@ -16,7 +16,7 @@ from gridkeep.capture.kernel import open_path
 
 AT_FDCWD = -100
 _LINKS_MAX = 40  # as the kernel's
-_TRIES = 5  # of looking again at what others remove while we look
+_TRIES = 50  # of looking again at what others remove while we look
 _LOOK = os.O_PATH | os.O_CLOEXEC
 _NO_NAMES = (b"", b".", b"..")
 _DELETED = b" (deleted)"
