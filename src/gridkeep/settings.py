@@ -111,9 +111,6 @@ class Settings:
     transfer_threads: int = _setting(
         8, int, "How many files an experiment sends, or a download gets, at once."
     )
-    transfer_memory: int = _setting(
-        32 * 2**20, parse_size, "Bytes that all transfers of an experiment may hold."
-    )
     download_timeout: float = _setting(
         60.0, parse_duration, "How long a download waits for a byte before it gives a file up."
     )

@@ -178,9 +178,8 @@ class LocalStore:
             return error
         try:
             size = self._copy(key, source, out)
-            os.posix_fadvise(
-                out, 0, 0, os.POSIX_FADV_DONTNEED
-            )  # starts the write-back; we do not read it again
+            # Starts the write-back; we do not read it again.
+            os.posix_fadvise(out, 0, 0, os.POSIX_FADV_DONTNEED)
             return temporary, out, size
         except Exception as error:
             os.close(out)

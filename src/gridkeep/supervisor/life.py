@@ -31,10 +31,8 @@ from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.settle import Changed
 
 _CHECK_EVERY = 0.25  # seconds between two looks at stop requests, the time limit, the script's end
-_START_PATIENCE, _START_AGAIN = (
-    30.0,
-    3.0,
-)  # seconds for the shim to start the script, all tries together and each
+_START_PATIENCE = 30.0  # seconds for the shim to start the script, all tries together
+_START_AGAIN = 3.0  # seconds for each
 _SEEING = ("c", "python")  # the modes in which every write is recorded
 
 
