@@ -13,6 +13,7 @@ from gridkeep.cli.output import echo, paint_state, print_json_array, table
 from gridkeep.errors import Conflict, NotFound, UsageError
 from gridkeep.model import Experiment, Run, State
 from gridkeep.runs.context import Context, open_context
+from gridkeep.runs.sight import blindness
 from gridkeep.terminal import duration, is_terminal, many, printable, size, terminal_size
 
 _COUNTED = (State.QUEUED, State.RUNNING, State.SYNCING, State.COMPLETED, State.FAILED, State.STOPPED)
@@ -102,6 +103,8 @@ def _run_screen(found: list[Experiment]) -> list[str]:
     notes = [note for one in found for note in _remarks(one)]
     if len(notes) > _NOTES:
         notes = [*notes[:_NOTES], f"… and {len(notes) - _NOTES} more: `grid status RUN --json`"]
+    if blind := blindness(found):
+        notes.append(blind)
     return [*lines, *([""] if notes else []), *map(printable, notes)]
 
 

@@ -15,6 +15,7 @@ from gridkeep.model import ArtifactState, Experiment, Run, State
 from gridkeep.runs.context import Context
 from gridkeep.runs.logs import OutputLog
 from gridkeep.runs.pulse import Pulse
+from gridkeep.runs.sight import blindness
 from gridkeep.terminal import LiveLine, duration, is_terminal, many, printable, size
 
 _REST = 5  # for each second that reading the catalog takes, so many go by before it is read again
@@ -154,6 +155,8 @@ class _Follower:
             self.say(f"{experiment.name} {experiment.state}{reason}; see `grid logs {experiment.name}`")
         if len(bad) > _NAMED:
             self.say(f"… and {len(bad) - _NAMED} more; see `grid status {run.name}`")
+        if blind := blindness(self._experiments):
+            self.say(blind)
         if run.missing:
             self.say(f"{many(run.missing, 'file')} missing; `grid artifacts {run.name} --json` names them")
         took = duration(run.to_json()["duration_s"])

@@ -5,6 +5,7 @@ Reads the file system and the ledger's entry, nothing else; sends nothing.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -20,6 +21,11 @@ _PROBE_MIN, _PROBE_MAX = 0.1, 1.0  # seconds between two looks at an open file: 
 _STILL_TO_COME = 10.0  # seconds in which a file whose opening was recorded is looked for again and again
 _GROWTH = 1.25  # a growing file is copied again when it has grown by a quarter
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_KINDS = {
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFIFO: "pipe",
+    stat.S_IFSOCK: "socket",
+}  # the rest are devices
 
 
 class Examiner:
@@ -103,12 +109,10 @@ class Examiner:
         if stat.S_ISDIR(st.st_mode):
             self._tracker.moved_folder(entry, st, now)
             return
-        reason = "special file"
+        reason = _KINDS.get(stat.S_IFMT(st.st_mode), "device")
         if stat.S_ISLNK(st.st_mode):
-            try:
-                reason = f"symbolic link to {os.readlink(entry.path).decode(errors='replace')}"
-            except OSError:
-                reason = "symbolic link"
+            with contextlib.suppress(OSError):
+                reason += f" to {os.readlink(entry.path).decode(errors='replace')}"
         self._tracker.leave_out(entry, Phase.IGNORED, reason)
 
     def _settle(self, entry: Entry, phase: Phase) -> None:

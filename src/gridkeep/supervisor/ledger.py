@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from gridkeep.capture.journal import Stamp
+from gridkeep.capture.journal import ABSENT, Stamp
 from gridkeep.model import new_ulid
 
 UNKNOWN_INO = -1  # pre-state that cannot be trusted: whatever is there counts as written
@@ -202,8 +202,9 @@ class Ledger:
         )
 
     def settled(self) -> Iterator[Entry]:
-        """All that had come to rest: stored, unchanged or removed. The ledger may be written meanwhile."""
-        query = f"{_SELECT} WHERE phase IN ('stored', 'unchanged', 'removed') AND path > ? ORDER BY path LIMIT 1000"
+        """All that had come to rest: stored, unchanged, removed, or no file. The ledger may be written meanwhile."""
+        query = f"""{_SELECT} WHERE path > ? AND (phase IN ('stored', 'unchanged', 'removed') OR phase = 'ignored' AND
+            (reason IN ('pipe', 'socket', 'device') OR reason LIKE 'symbolic link%')) ORDER BY path LIMIT 1000"""
         last = b""
         while rows := self._db.execute(query, (last,)).fetchall():
             yield from map(_entry, rows)
@@ -304,51 +305,43 @@ class Ledger:
 
     # -------------------------------------------------------------------------------------------------------- snapshot
 
-    def take_snapshot(self, tree: bytes) -> None:
-        """Notes every file of the working copy as it stands before the script starts."""
+    def take_snapshot(self, found: Iterable[tuple[bytes, os.stat_result]]) -> None:
+        """Notes what there is before the script starts: everything in the folders that are looked through, and they."""
         with self.transaction():
             self._db.execute("DELETE FROM snapshot")
-            rows = ((path, *_snapshot_row(st)) for path, st in walk(tree))
+            rows = ((path, *_snapshot_row(st)) for path, st in found)
             self._db.executemany("INSERT INTO snapshot VALUES (?, ?, ?, ?)", rows)
 
-    def unseen_changes(self, tree: bytes) -> Iterator[tuple[bytes, Stamp]]:
-        """Files of the working copy that differ from the snapshot and that no entry tells of, with how they were."""
-        for path, st in walk(tree):
+    def before(self, path: bytes) -> Stamp | None:
+        """What was there before the script started, as far as the snapshot tells (ABSENT for a folder); None: nothing."""
+        query = "SELECT ino, size, mtime_ns FROM snapshot WHERE path = ?"
+        if (row := self._db.execute(query, (path,)).fetchone()) is None:
+            return None
+        ino, size, mtime_ns = row
+        return Stamp(0, ino, size, mtime_ns, 0, stat.S_IFREG) if ino else ABSENT
+
+    def unseen_changes(
+        self, found: Iterable[tuple[bytes, os.stat_result]]
+    ) -> Iterator[tuple[bytes, os.stat_result, Stamp]]:
+        """Of what there is now, all that differs from the snapshot and that no entry tells of, with how it was."""
+        for path, st in found:
             if self._db.execute("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone():
                 continue
-            query = "SELECT ino, size, mtime_ns FROM snapshot WHERE path = ?"
-            before = self._db.execute(query, (path,)).fetchone()
-            if before == _snapshot_row(st):
-                continue
-            ino, size, mtime_ns = before or (0, 0, 0)
-            yield path, Stamp(st.st_dev, ino, size, mtime_ns, 0, stat.S_IFREG if ino else 0)
+            before = self.before(path) or ABSENT
+            if (before.ino, before.size, before.mtime_ns) != _snapshot_row(st):
+                yield path, st, before
 
 
 def _snapshot_row(st: os.stat_result) -> tuple[int, int, int]:
+    """Inode, size and mtime; of a folder only that it was there."""
+    if stat.S_ISDIR(st.st_mode):
+        return 0, 0, 0
     stamp = Stamp.of(st)
     return stamp.ino, stamp.size, stamp.mtime_ns
 
 
 def new_artifact_id() -> str:
     return f"art_{new_ulid()}"
-
-
-def walk(tree: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Every regular file of a tree with its lstat; links are not followed, what cannot be read is passed over."""
-    unseen = [tree]
-    while unseen:
-        try:
-            with os.scandir(unseen.pop()) as entries:
-                for entry in entries:
-                    try:
-                        if entry.is_dir(follow_symlinks=False):
-                            unseen.append(entry.path)
-                        elif entry.is_file(follow_symlinks=False):
-                            yield entry.path, entry.stat(follow_symlinks=False)
-                    except OSError:
-                        continue
-        except OSError:
-            continue
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -25,6 +25,7 @@ from gridkeep.stores.base import Store
 from gridkeep.supervisor import finish
 from gridkeep.supervisor.keeper import Keeper
 from gridkeep.supervisor.ledger import Ledger
+from gridkeep.supervisor.lookout import Lookout
 from gridkeep.supervisor.outcome import Verdict, verdict_of
 from gridkeep.supervisor.prepare import Preparation
 from gridkeep.supervisor.rescan import Rescan
@@ -61,7 +62,10 @@ class Life:
         self._keeper = Keeper(
             self._id, settings, catalog, store, self._ledger, self._prepared.naming, self._output
         )
-        self._rescan = Rescan(self._ledger, self._keeper.tracker, os.fsencode(self._prepared.tree))
+        trees = self._prepared.trees
+        self._rescan = Rescan(self._ledger, self._keeper.tracker, trees)
+        watch_folder = os.fsencode(os.path.join(self._folder, "watch"))
+        self._lookout = Lookout(self._ledger, self._rescan, trees, watch_folder)
         self._stop_reason: str | None = None
         self._timed_out = False
         self._next_check = 0.0
@@ -74,10 +78,12 @@ class Life:
         """Raises Withdrawn when somebody deletes the experiment meanwhile, or stops it before its script begins."""
         while True:
             if self._start():
+                if self._mode() == "watch":
+                    self._update(capture=self._capture_record())  # whoever looks shall know now
                 while not self._script_is_over():
                     self._keeper.turn(self._session)
                     if self._mode() == "watch":
-                        self._rescan.look_now_and_then()
+                        self._lookout.look()
             if not (self._run.spec.auto_resume and self._is_lost()):
                 break
             self._start_again()
@@ -101,6 +107,8 @@ class Life:
         self._set_off()
         with contextlib.suppress(StoreError):
             finish.put_record(self._store, self._run, self._experiment)
+        if self._prepared.foreseen:
+            self._lookout.begin()
         deadline, again = time.monotonic() + _START_PATIENCE, 0.0
         while self._session.started() is None:
             now = time.monotonic()
@@ -274,6 +282,8 @@ class Life:
         """What the journal still holds, then whatever differs in the working copy and is not known."""
         self._keeper.read_to_the_end(self._session)
         if not self._ledger.fact("swept"):
+            if self._mode() == "watch":
+                self._lookout.finish()
             with self._ledger.transaction():
                 self._rescan.look(time.monotonic(), unexpected=self._mode() in _SEEING)
                 counters = self._session.counters()
@@ -293,11 +303,14 @@ class Life:
         end = self._session.end() or {}
         record = {
             "mode": self._mode(),
-            "why": started.get("why"),
+            "why": self._prepared.foreseen or started.get("why"),
             **self._session.counters(),
             "swept": self._ledger.totals()["swept"],
         }
-        if self._mode() not in _SEEING:
+        if self._mode() == "watch":
+            record["means"] = self._lookout.means()
+            record["blind"] = self._lookout.blind(len(self._run.spec.linked))
+        elif self._mode() not in _SEEING:
             record["blind"] = "files written outside the working copy are not seen"
         if end.get("terminated"):
             record["terminated"] = end["terminated"]
@@ -318,5 +331,6 @@ class Life:
                 time.sleep(1)
 
     def close(self) -> None:
+        self._lookout.close()
         self._keeper.close()
         self._ledger.close()

@@ -6,6 +6,7 @@ import os
 import pwd
 import subprocess
 
+from gridkeep import capture
 from gridkeep.capture.session import Launch
 from gridkeep.errors import GridError
 from gridkeep.files import read_json, take_lock, write_json
@@ -14,6 +15,7 @@ from gridkeep.settings import Home, Settings
 from gridkeep.supervisor import workcopy
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
+from gridkeep.supervisor.trees import Trees
 
 BUILD_PATIENCE = 3600.0  # seconds that experiments wait for the one that runs the on_build actions
 
@@ -32,13 +34,24 @@ class Preparation:
         spec = run.spec
         self.tree = spec.root if spec.in_place else home.work(experiment.experiment_id)
         self._environ: dict[str, str] = read_json(environ_file(home, run.ulid)) or {}
+        links = {os.fsencode(os.path.join(spec.root, name)): os.fsencode(name) for name in spec.linked}
+        self._linked = [os.path.realpath(target) for target in links]
+        self.trees = Trees(os.fsencode(self.tree), os.fsencode(home.path))
+        if self.foreseen:
+            self.trees.include(self._linked)
         self.naming = Naming(
             os.fsencode(self.tree),
-            {os.fsencode(os.path.join(spec.root, name)): os.fsencode(name) for name in spec.linked},
+            links,
             os.fsencode(home.path),
             os.fsencode(self._environ.get("HOME") or _user_home()),
             [*self._settings.exclude, *spec.exclude],
         )
+
+    @property
+    def foreseen(self) -> str | None:
+        """Why the run can only be watched, where that was known before its start; None: it can be captured."""
+        why: str | None = self._ledger.fact("watch")
+        return why
 
     def prepare(self) -> Launch:
         """Makes the working copy, notes how it stands, and says what to execute. Raises GridError, OSError."""
@@ -46,7 +59,10 @@ class Preparation:
         if not spec.in_place:
             self._make_tree()
         if not self._ledger.fact("snapshot"):
-            self._ledger.take_snapshot(os.fsencode(self.tree))
+            if spec.capture and (why := self._why_watch()):
+                self._ledger.set_fact("watch", why)
+                self.trees.include(self._linked)
+            self._ledger.take_snapshot(self.trees.walk(folders=True))
             self._ledger.set_fact("snapshot", 1)
         cwd = os.path.join(self.tree, spec.workdir) if spec.workdir else self.tree
         argv = [*spec.argv, *self._experiment.args]
@@ -73,6 +89,9 @@ class Preparation:
                 **_gpus(),
             },
         )
+
+    def _why_watch(self) -> str | None:
+        return "asked for" if self._settings.capture == "watch" else capture.refusal()
 
     def _make_tree(self) -> None:
         source = self._home.work(self._run.ulid)

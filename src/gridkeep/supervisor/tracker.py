@@ -11,8 +11,9 @@ import stat
 
 from gridkeep.capture.journal import ABSENT, EXCHANGE, LATE, Op, Record, Stamp
 from gridkeep.settings import Settings
-from gridkeep.supervisor.ledger import UNKNOWN_INO, UNSETTLED, Entry, Ledger, Phase, new_artifact_id, walk
+from gridkeep.supervisor.ledger import UNKNOWN_INO, UNSETTLED, Entry, Ledger, Phase, new_artifact_id
 from gridkeep.supervisor.naming import Naming
+from gridkeep.supervisor.trees import walk
 
 _FIRST_LOOK = 0.05  # seconds after the first touch: most files are closed by then
 _COARSE_STAMPS_NS = 10_000_000  # older kernels stamp files with the last timer tick
@@ -51,10 +52,13 @@ class Tracker:
                 path, stamp = record.paths[0]
                 self._touch(path, stamp, record, now, opened=record.op in (Op.OPEN, Op.TRUNCATE, Op.MKNOD))
 
-    def found(self, path: bytes, before: Stamp, now: float, *, unexpected: bool) -> None:
-        """A change that no record told of; `unexpected`: a record should have."""
+    def found(
+        self, path: bytes, before: Stamp, now: float, *, unexpected: bool = False, proven: bool = False
+    ) -> None:
+        """A change that no record told of; `unexpected`: a record should have. `proven`: a file stands there, or stood."""
         entry = self._touch(path, before, None, now, opened=True)
         entry.swept = entry.swept or unexpected
+        entry.proven = entry.proven or (proven and entry.created)
         self._ledger.put(entry)
 
     def leave_out(self, entry: Entry, phase: Phase, reason: str | None) -> None:

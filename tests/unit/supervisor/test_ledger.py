@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from gridkeep.supervisor.ledger import Entry, Ledger, Phase, new_artifact_id, walk
+from gridkeep.supervisor.ledger import Entry, Ledger, Phase, new_artifact_id
+from gridkeep.supervisor.trees import walk
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_changes_against_the_snapshot(ledger, tmp_path):
     (tree / "deep").mkdir(parents=True)
     for name in ("same", "changed", "known", "deep/gone"):
         (tree / name).write_text("1")
-    ledger.take_snapshot(os.fsencode(tree))
+    ledger.take_snapshot(walk(os.fsencode(tree)))
     (tree / "changed").write_text("22")
     (tree / "known").write_text("22")
     (tree / "deep/gone").unlink()
@@ -114,7 +115,7 @@ def test_changes_against_the_snapshot(ledger, tmp_path):
     )
     found = {
         os.path.relpath(path, os.fsencode(tree)): before.exists
-        for path, before in ledger.unseen_changes(os.fsencode(tree))
+        for path, _, before in ledger.unseen_changes(walk(os.fsencode(tree)))
     }
     assert found == {b"changed": True, b"deep/new": False}
 
@@ -125,7 +126,9 @@ def test_walk_follows_no_links_and_takes_any_name(tmp_path):
     os.symlink(os.fsencode(tmp_path), odd + b"/loop")
     os.mkfifo(odd + b"/pipe")
     os.close(os.open(odd + b"/file", os.O_CREAT))
-    assert [path for path, _ in walk(os.fsencode(tmp_path))] == [odd + b"/file"]
+    assert sorted(path for path, _ in walk(os.fsencode(tmp_path))) == [
+        odd + b"/" + name for name in (b"file", b"loop", b"pipe")
+    ]
 
 
 _WRITER = """

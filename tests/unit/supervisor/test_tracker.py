@@ -16,6 +16,7 @@ from gridkeep.supervisor.naming import Naming
 from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.tracker import Tracker
 from gridkeep.supervisor.transfers import ToSend
+from gridkeep.supervisor.trees import Trees
 
 
 @dataclass
@@ -147,7 +148,9 @@ def test_a_call_that_takes_place_when_nobody_looks_any_more(bench):
     bench.look()
     assert bench.look() == []
     (bench.tree / "late").write_text("x")
-    Rescan(bench.ledger, bench.tracker, b"/nowhere/else").look(bench.now, unexpected=True)
+    Rescan(bench.ledger, bench.tracker, Trees(b"/nowhere/else", b"/nowhere/home")).look(
+        bench.now, unexpected=True
+    )
     assert [send.listed for send in bench.look()] == [b"late"]
 
 
@@ -354,7 +357,9 @@ def test_a_write_through_a_hard_link_is_seen_at_the_file_that_it_links(bench, tm
     bench.look()
     assert bench.phases() == {"inside": "stored"}
     bench.write("inside", "changed")
-    Rescan(bench.ledger, bench.tracker, os.fsencode(bench.tree)).look(bench.now, unexpected=True)
+    Rescan(bench.ledger, bench.tracker, Trees(os.fsencode(bench.tree), b"/nowhere/home")).look(
+        bench.now, unexpected=True
+    )
     bench.look()
     assert bench.phases() == {
         "inside": "stored",
