@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import pwd
-import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import gridkeep
 from tests.support import Grid, end_processes_of, environment
@@ -151,11 +151,11 @@ def _needed_packages() -> list[Path]:
         if distribution.metadata["Name"] != "gridkeep":
             tops = {file.parts[0] for file in distribution.files or [] if file.parts[0] != ".."}
             found |= {top: Path(str(distribution.locate_file(top))) for top in tops}
-        for requirement in distribution.requires or []:
-            name = re.match(r"[\w.-]+", requirement)
-            if name and "extra ==" not in requirement and name[0] not in seen:
-                seen.add(name[0])
-                names.append(name[0])
+        for requirement in map(Requirement, distribution.requires or []):
+            needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if needed and requirement.name not in seen:
+                seen.add(requirement.name)
+                names.append(requirement.name)
     return [path for name, path in found.items() if name != "__pycache__"]
 
 

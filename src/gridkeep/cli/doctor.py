@@ -13,6 +13,8 @@ from typing import Any
 import click
 
 from gridkeep import __version__, capture
+from gridkeep.capture.session import has_native_shim
+from gridkeep.capture.watch import is_installed
 from gridkeep.cli.output import echo, print_json, printable, table
 from gridkeep.errors import GridError
 from gridkeep.runs import dispatch
@@ -33,12 +35,13 @@ _SCARCE = 10**9  # free bytes below which the home gets a warning
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `level` is `ok`, `warning` or `failed`; `facts` are for machines."""
+    """One thing looked at. `level` is `ok`, `warning` or `failed`; `facts` are for machines, `more` for people."""
 
     name: str
     level: str
     text: str
     facts: dict[str, Any] = field(default_factory=dict)
+    more: list[str] = field(default_factory=list)
 
 
 @click.command(short_help="Say what works on this machine, what does not, and why.")
@@ -56,7 +59,10 @@ def command(show_settings: bool, as_json: bool) -> int:
         )
     else:
         echo(f"gridkeep {__version__}")
-        echo(table(["", "", ""], ([one.name, one.level, one.text] for one in findings))[1:])
+        rows: list[list[str]] = []
+        for one in findings:
+            rows += [[one.name, one.level, one.text], *(["", "", line] for line in one.more)]
+        echo(table(["", "", ""], rows)[1:])
     return 1 if any(one.level == "failed" for one in findings) else 0
 
 
@@ -81,9 +87,40 @@ def examine() -> Iterator[Finding]:
 
 
 def _capture() -> Finding:
+    """The mode that a run gets, and what each mode would take here."""
     mode, why = capture.probe()
+    refused, native = why if mode == "watch" else None, has_native_shim()
+    try:
+        wanted, source = with_sources(home_from())["capture"]
+    except GridError:
+        wanted, source = "auto", ""  # what is wrong with the settings is a finding of its own
     level = "ok" if mode in ("c", "python") else "warning"
-    return Finding("capture", level, f"{mode}: {why}", {"mode": mode, "why": why})
+    if wanted == "watch":
+        mode, why, level = "watch", f"{source} asks for it", "warning"
+    elif wanted == "c" and not native:
+        mode, why, level = (
+            "none",
+            f"{source} asks for the C shim, which is not there: no run starts",
+            "failed",
+        )
+    elif wanted == "python" and refused is None:
+        mode, why = "python", f"{source} asks for it; {why}"
+    kernel = refused and "cannot be had where the kernel refuses"
+    compiler = "works" if native else "was not compiled: install again where there is a C compiler"
+    modes = {
+        "c": kernel or compiler,
+        "python": kernel or "works, at more cost to scripts that write many small files",
+        "watch": f"works, and sees only the working copy and the folders that it links to, {_means()}",
+        "off": "`grid run --no-capture`; only the working copy is looked through, at the end",
+    }
+    more = [f"{name}: {text}" for name, text in modes.items() if name != mode or name == "watch"]
+    return Finding("capture", level, f"{mode}: {why}", {"mode": mode, "why": why, "modes": modes}, more)
+
+
+def _means() -> str:
+    if is_installed():
+        return "by events (watchfiles) and by looking"
+    return "by looking every second or so; `pip install 'gridkeep[watch]'` adds events"
 
 
 def _home(context: Context) -> Finding:
