@@ -81,6 +81,13 @@ class Examiner:
             return None
         return self._send(entry, st, Phase.READY, prefix=False)
 
+    def is_as_sent(self, entry: Entry) -> bool:
+        """Whether the file is still the version that the entry says is in the store."""
+        try:
+            return _same_version(entry, os.lstat(entry.path))
+        except OSError:
+            return False
+
     # ------------------------------------------------------------------------------------------------------- what it is
 
     def _gone(self, entry: Entry, now: float) -> None:

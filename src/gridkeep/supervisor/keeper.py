@@ -158,9 +158,8 @@ class Keeper:
         )
         entry.partial, entry.tries = sent.prefix, 0
         entry.reason = self._naming.place(entry.path).note
-        if entry.phase is Phase.READY and self._examiner.final:
-            # To be looked at once more: the last sweep passed over what was under way, and it may have been written
-            # since it was read, by another of its names.
+        if entry.phase is Phase.READY and self._examiner.final and not self._examiner.is_as_sent(entry):
+            # The last sweep passed over what was under way, and it was written since it was read, by another of its names.
             entry.due = 0.0
         elif entry.phase is Phase.READY:
             entry.phase, entry.due, entry.rewrites = Phase.STORED, None, 0
@@ -186,7 +185,7 @@ class Keeper:
 
     def _publish(self) -> None:
         now = time.monotonic()
-        if now < self._next_publish and not self._outbox:
+        if now < self._next_publish and not any(send.replaces for send in self._outbox):
             return
         self._next_publish = now + _PUBLISH_EVERY
         try:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from gridkeep.capture.journal import ABSENT, Stamp
@@ -38,7 +39,7 @@ class Phase(StrEnum):
 UNSETTLED = (Phase.TOUCHED, Phase.GROWING, Phase.READY)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Entry:
     """One file. Times of `due`, `touched_at` and `unsaved_since` are monotonic seconds of the present supervisor."""
 
@@ -104,8 +105,13 @@ CREATE TABLE IF NOT EXISTS forgotten (artifact_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS snapshot (path BLOB PRIMARY KEY, ino INTEGER, size INTEGER, mtime_ns INTEGER);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value);
 """
-_INSERT = f"INSERT OR REPLACE INTO entries ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_CONSTANT = ("path", "artifact_id", "listed")  # so that their indexes are left alone when an entry moves on
+_MOVING = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in _CONSTANT)
+_PUT = f"""INSERT INTO entries ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" * len(_COLUMNS))})
+    ON CONFLICT (path) DO UPDATE SET {_MOVING}"""
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM entries"
+_PHASE, _PHASES = _COLUMNS.index("phase"), {phase.value: phase for phase in Phase}
+_values = attrgetter(*_COLUMNS)
 
 
 class Ledger:
@@ -166,7 +172,7 @@ class Ledger:
         return None if row is None else _entry(row)
 
     def put(self, entry: Entry) -> None:
-        self._db.execute(_INSERT, [getattr(entry, name) for name in _COLUMNS])
+        self._db.execute(_PUT, _row(entry))
 
     def drop(self, entry: Entry) -> None:
         """Forgets a file that turned out to be none; the catalog hears of it if it had it."""
@@ -344,7 +350,14 @@ def new_artifact_id() -> str:
     return f"art_{new_ulid()}"
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    entry = Entry(**dict(zip(_COLUMNS, row, strict=True)))
-    entry.phase = Phase(entry.phase)
+def _row(entry: Entry) -> list[Any]:
+    """In the plain types that SQLite takes without asking what they may be."""
+    row = [+value if value.__class__ is bool else value for value in _values(entry)]
+    row[_PHASE] = entry.phase.value
+    return row
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    entry = Entry(*row)
+    entry.phase = _PHASES[row[_PHASE]]
     return entry

@@ -37,7 +37,7 @@ class Naming:
         self._links = {os.path.realpath(target) + b"/": name for target, name in links.items()}
         self._home = os.path.realpath(home) + b"/"
         user_home = os.path.realpath(user_home)
-        self._private = tuple(os.path.join(user_home, name.encode()) for name in _PRIVATE)
+        self._private = tuple(os.path.join(user_home, name.encode(), b"") for name in _PRIVATE)
         self._cache = os.path.join(user_home, b".cache") + b"/"
         self._excluded = _matcher(exclude)
 
@@ -59,7 +59,7 @@ class Naming:
         return self._tree.startswith(self._home) and path.startswith(self._tree)
 
     def _rule(self, path: bytes, relative: bytes, *, outside: bool = False) -> str | None:
-        if any(path == private or path.startswith(private + b"/") for private in self._private):
+        if (path + b"/").startswith(self._private):
             return "private"
         if outside:
             if path.startswith(_SYSTEM) and not path.startswith(b"/dev/shm/"):
