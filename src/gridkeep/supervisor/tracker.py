@@ -57,9 +57,16 @@ class Tracker:
     ) -> None:
         """A change that no record told of; `unexpected`: a record should have. `proven`: a file stands there, or stood."""
         entry = self._touch(path, before, None, now, opened=True)
-        entry.swept = entry.swept or unexpected
+        entry.swept = entry.swept or (unexpected and not self._moved_along(path))
         entry.proven = entry.proven or (proven and entry.created)
         self._ledger.put(entry)
+
+    def _moved_along(self, path: bytes) -> bool:
+        """Whether a record told of a folder above it, renamed to there, that has not been looked into yet."""
+        while (path := os.path.dirname(path)) != b"/":
+            if self._ledger.get(path):
+                return True
+        return False
 
     def leave_out(self, entry: Entry, phase: Phase, reason: str | None) -> None:
         """The file is ignored or removed: it is listed by itself, or beyond so many as one of its folder's."""

@@ -349,6 +349,18 @@ def test_beyond_so_many_the_removed_are_counted_by_folder(bench, monkeypatch):
     assert bench.phases()["tmp/7"] == "stored"
 
 
+def test_what_came_with_a_renamed_folder_is_no_find_of_the_last_sweep(bench):
+    for name in ("old/inner", "unseen"):
+        (bench.tree / name).parent.mkdir(exist_ok=True)
+        (bench.tree / name).write_text("x")
+    bench.rename("old", "new")
+    trees = Trees(os.fsencode(bench.tree), b"/nowhere/home")
+    Rescan(bench.ledger, bench.tracker, trees).look(bench.now, unexpected=True)
+    bench.look()
+    assert bench.phases() == {"new/inner": "stored", "unseen": "stored"}
+    assert bench.ledger.totals()["swept"] == 1
+
+
 def test_a_write_through_a_hard_link_is_seen_at_the_file_that_it_links(bench, tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("given")
