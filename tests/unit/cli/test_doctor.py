@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import platform
@@ -5,6 +6,7 @@ from dataclasses import fields
 
 import pytest
 
+from gridkeep import capture
 from gridkeep.model import Cluster
 from gridkeep.settings import Settings
 from tests.unit.made import make_run
@@ -32,8 +34,52 @@ def test_a_sound_machine(context, call, monkeypatch, tmp_path):
     assert found["engine"]["alive"] is True  # the test holds its lock
     assert found["ffmpeg"]["path"] == str(tmp_path / "ffmpeg")
     assert found["browser"]["path"] is None
-    lines = call("doctor").out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [name.split()[0] for name in found]
+    lines = [line for line in call("doctor").out.splitlines()[1:] if not line.startswith(" ")]
+    assert [line.split()[0] for line in lines] == [name.split()[0] for name in found]
+
+
+@pytest.mark.parametrize(("wanted", "level"), [("watch", "warning"), ("python", "ok")])
+def test_a_setting_decides_the_mode(context, call, monkeypatch, wanted, level):
+    by_itself = findings(call("doctor", "--json"))["capture"]
+    monkeypatch.setenv("GRIDKEEP_CAPTURE", wanted)
+    found = findings(call("doctor", "--json"))["capture"]
+    if wanted == "watch" or by_itself["mode"] != "watch":
+        assert (found["mode"], found["level"]) == (wanted, level)
+        assert "GRIDKEEP_CAPTURE asks for it" in found["why"]
+    assert found["modes"] == by_itself["modes"]
+
+
+def test_what_each_mode_would_take(context, call, monkeypatch):
+    monkeypatch.setattr("gridkeep.cli.doctor.has_native_shim", lambda: False)
+    monkeypatch.setattr("gridkeep.cli.doctor.is_installed", lambda: False)
+    monkeypatch.setenv("GRIDKEEP_CAPTURE", "c")
+    answer = call("doctor", "--json")
+    found = findings(answer)["capture"]
+    assert set(found["modes"]) == {"c", "python", "watch", "off"}
+    assert "pip install 'gridkeep[watch]'" in found["modes"]["watch"]
+    if "refuses" not in found["modes"]["c"]:
+        assert (answer.code, found["level"]) == (1, "failed")
+        assert "C compiler" in found["modes"]["c"]
+    shown = call("doctor").out
+    for mode in ("python", "watch", "off"):
+        assert f" {mode}: " in shown
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EBUSY, "(EBUSY): another seccomp listener is above it"),
+        (errno.EPERM, "(EPERM): a security policy forbids it"),
+        (
+            errno.ENOSYS,
+            "(ENOSYS): the kernel, or the sandbox that plays it (gVisor is one), has no seccomp filters",
+        ),
+        (errno.ENOMEM, "(ENOMEM): Cannot allocate memory"),
+        (-1, "system calls"),
+    ],
+)
+def test_a_refusal_in_words(number, words):
+    assert words in capture.in_words(number)
 
 
 def test_a_store_that_is_away_is_a_failure_in_words(context, call):
