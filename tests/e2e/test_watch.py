@@ -174,7 +174,7 @@ def test_a_supervisor_that_was_killed_says_what_that_means(watched: Grid) -> Non
     kill(supervisors(watched))
     (one,) = watched.finished("run")
     assert states(watched, "run") == {"before": "stored", "after": "stored"}
-    assert one["capture"]["means"] == "rescans; events were missed: the supervisor was started anew"
+    assert one["capture"]["means"] == "rescans; events were missed: nobody listened for a moment"
 
 
 @pytest.mark.skipif(probe()[0] == "watch", reason=probe()[1])

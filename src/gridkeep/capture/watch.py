@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 
 _STEP_MS = 50  # without a change for so long, a batch is complete
 _BATCH_MS = 200  # and after so long in any case
@@ -24,7 +23,9 @@ _STOP_PATIENCE = 5.0  # seconds for a file system that does not answer
 
 
 def is_installed() -> bool:
-    """Whether there is a source of events at all. Loads nothing."""
+    """Whether there is a source of events at all; does not load it."""
+    from importlib.util import find_spec  # slow, and only who asks needs it
+
     return find_spec("watchfiles") is not None
 
 

@@ -17,7 +17,7 @@ _PATIENCE = 10.0  # seconds for events to begin before the script does, and to h
 
 
 class Lookout:
-    """For one experiment. What it has to say at the end lies in the ledger: another supervisor may have to say it."""
+    """For one experiment. That events were missed lies in the ledger: another supervisor may have to say it."""
 
     def __init__(self, ledger: Ledger, rescan: Rescan, trees: Trees, own: bytes) -> None:
         self._ledger = ledger
@@ -27,17 +27,15 @@ class Lookout:
         self._watch: Watch | None = None
 
     def begin(self) -> None:
-        """Before the script starts, if that is possible: returns when events are told."""
-        if self._ledger.fact("watched"):
-            self._note("the supervisor was started anew")
-        self._ledger.set_fact("watched", 1)
-        self._watch = Watch(self._trees.roots, self._own)
-        self._catch_up(self._watch)
+        """Before the script starts: returns when events are told."""
+        if self._watch is None:
+            self._watch = Watch(self._trees.roots, self._own)
+            self._catch_up(self._watch)
 
     def look(self) -> None:
         """Lets the ledger know what has changed meanwhile."""
         if self._watch is None:
-            self.begin()
+            self._begin_late()
         elif changed := self._watch.changes():
             self._rescan.look_at(changed, time.monotonic())
         self._rescan.look_now_and_then()
@@ -45,7 +43,7 @@ class Lookout:
     def finish(self) -> None:
         """After the script's end: the last events. What stands is left to the last rescan."""
         if self._watch is None:
-            self.begin()
+            self._begin_late()
         else:
             self._catch_up(self._watch)
             self._rescan.look_at(self._watch.changes(), time.monotonic())
@@ -75,6 +73,11 @@ class Lookout:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+
+    def _begin_late(self) -> None:
+        """The script runs already: the supervisor before us was killed, or it was not foreseen that the kernel refuses."""
+        self._note("nobody listened for a moment")
+        self.begin()
 
     def _catch_up(self, watch: Watch) -> None:
         if not watch.catch_up(_PATIENCE) or watch.trouble:
