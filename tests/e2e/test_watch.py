@@ -98,10 +98,9 @@ def test_what_is_no_file_is_listed_with_the_rule_and_counted_nowhere(grid: Grid,
 def test_a_linked_folder_is_looked_through_as_the_working_copy_is(grid: Grid, mode: str) -> None:
     grid = grid.with_env(GRIDKEEP_CAPTURE=mode, GRIDKEEP_LINK_FOLDER="1k", GRIDKEEP_LINK_FILE="1k")
     save(grid, "outputs/\n*.bin\n", ".gitignore")
-    (grid.cwd / ".git").mkdir()
+    (grid.cwd / ".git/objects").mkdir(parents=True)
+    (grid.cwd / ".git/refs").mkdir()
     (grid.cwd / ".git/HEAD").write_text("ref: refs/heads/main\n")
-    for part in ("objects", "refs"):
-        (grid.cwd / ".git" / part).mkdir()
     save(grid, b"\0" * 5000, "outputs/old")
     save(grid, b"\0" * 5000, "outputs/changed")
     save(grid, b"\0" * 5000, "model.bin")
@@ -126,6 +125,29 @@ def test_a_linked_folder_is_looked_through_as_the_working_copy_is(grid: Grid, mo
     assert ("blind" in one["capture"]) == (mode == "watch")
     if mode == "watch":
         assert "the folders that it links to are not seen" in one["capture"]["blind"]
+
+
+def test_experiments_that_share_a_folder_may_have_each_others_files_but_always_their_own(
+    watched: Grid,
+) -> None:
+    watched = watched.with_env(GRIDKEEP_LINK_FOLDER="1k")
+    (watched.cwd / ".git/objects").mkdir(parents=True)
+    (watched.cwd / ".git/refs").mkdir()
+    (watched.cwd / ".git/HEAD").write_text("ref: refs/heads/main\n")
+    save(watched, "outputs/\n", ".gitignore")
+    save(watched, b"\0" * 5000, "outputs/old")
+    save(
+        watched,
+        "import sys, time; time.sleep(1); open(f'outputs/{sys.argv[2]}', 'w').write('x'); time.sleep(1)",
+    )
+    watched("run", "--name", "both", "--parallel", "2", "script.py", "--i", "['a','b']")
+    for one, own in zip(watched.finished("both"), ("a", "b"), strict=True):
+        found = listed(watched, one["name"])
+        assert {f"outputs/{own}"} <= set(found) <= {"outputs/a", "outputs/b"}
+        assert {each["reason"] for each in found.values()} == {
+            "reached through a link: the run's experiments share this file"
+        }
+        assert "what others write to those folders counts as the run's" in one["capture"]["blind"]
 
 
 def test_without_events_all_that_stands_is_found(without_events: Grid, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.trees import Trees
 
 _PATIENCE = 10.0  # seconds for events to begin before the script does, and to have come after its end
+_MISSED = (
+    "nobody listened for a moment"  # a supervisor was killed, or it was not foreseen that the kernel refuses
+)
 
 
 class Lookout:
@@ -35,7 +38,8 @@ class Lookout:
     def look(self) -> None:
         """Lets the ledger know what has changed meanwhile."""
         if self._watch is None:
-            self._begin_late()
+            self._note(_MISSED)
+            self.begin()
         elif changed := self._watch.changes():
             self._rescan.look_at(changed, time.monotonic())
         self._rescan.look_now_and_then()
@@ -43,7 +47,7 @@ class Lookout:
     def finish(self) -> None:
         """After the script's end: the last events. What stands is left to the last rescan."""
         if self._watch is None:
-            self._begin_late()
+            self._note(_MISSED)
         else:
             self._catch_up(self._watch)
             self._rescan.look_at(self._watch.changes(), time.monotonic())
@@ -73,11 +77,6 @@ class Lookout:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-
-    def _begin_late(self) -> None:
-        """The script runs already: the supervisor before us was killed, or it was not foreseen that the kernel refuses."""
-        self._note("nobody listened for a moment")
-        self.begin()
 
     def _catch_up(self, watch: Watch) -> None:
         if not watch.catch_up(_PATIENCE) or watch.trouble:
