@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 from .base import Loss, cannot, case, put, sh, writer
 
@@ -74,8 +73,9 @@ def hard_links() -> None:
 def symbolic_links() -> None:
     sh(
         """
-        ln -s old soft; echo 1 >> soft; ln -s made-through-it dangling; echo 2 > dangling
-        ln -s "$PWD/absolute" to; echo 3 > to; ln -s folder way; echo 4 > way/new; cd way; echo 5 > ../way/inner; ln -s nowhere never; ln -s loop loop
+        ln -s old soft; echo 1 >> soft; ln -s made-through-it dangling; echo 2 > dangling; ln -s loop loop
+        ln -s "$PWD/absolute" to; echo 3 > to; ln -s folder way; echo 4 > way/new; cd way; echo 5 > ../way/inner
+        ln -s nowhere never
         """
     )
 
@@ -129,8 +129,11 @@ DEEP = "d" * 250
 
 
 @case(
-    places=("work", "outside"),
-    losses=(Loss("File name too long|PATH_MAX", path=r"(d{250}/){20}deep", modes=("c", "python", "watch")),),
+    losses=(
+        Loss("File name too long", path=r"(d{250}/){20}deep", modes=("c",)),
+        Loss("over PATH_MAX", hides=r"/deep$", modes=("python",)),
+    ),
+    xfail=dict.fromkeys(("watch-root", "watch-user"), "a walk by whole paths passes over it in silence"),
 )
 def path_max() -> None:
     """A path that the kernel makes but does not take."""
@@ -138,8 +141,3 @@ def path_max() -> None:
         os.mkdir(DEEP)
         os.chdir(DEEP)
     put("deep")
-
-
-def remove_deep(folder: str) -> None:
-    """What `path_max` left: by descriptors, which is how rmtree goes."""
-    shutil.rmtree(os.path.join(folder, DEEP))

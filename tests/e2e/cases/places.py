@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from .base import BASE, IS_ROOT, Loss, cannot, case, put, sh
@@ -70,20 +71,17 @@ def private_mount() -> None:
     )
 
 
-@case(
-    losses=(
-        Loss(
-            "cannot be read: Permission denied", r"(a|closed/d|late)", modes=ALL, users=("user",), sure=False
-        ),
-    ),
-)
+SHUT = Loss("cannot be read: Permission denied", modes=ALL, users=("user",))
+
+
+@case(losses=(replace(SHUT, path=r"a|late", sure=False), replace(SHUT, path=r"closed/.*")))
 def permissions() -> None:
     """Files and folders that are shut after, or while, they are written."""
     sh(
         """
-        echo new > a; chmod 000 a; mkdir read-only; echo 2 > read-only/b; chmod 555 read-only; echo 3 > read-only/c || true
-        mkdir closed; echo new > closed/d; chmod 000 closed; chmod 400 other; echo 4 > e; chmod 200 e; echo 5 >> e; chmod 644 e
-        echo new > late; chmod 755 data
+        echo new > a; chmod 000 a; mkdir read-only; echo 2 > read-only/b; chmod 555 read-only
+        echo 3 > read-only/c || true; echo 4 > e; chmod 200 e; echo 5 >> e; chmod 644 e; echo new > late; chmod 755 data
+        mkdir closed; exec 3> closed/d; chmod 000 closed; echo new >&3; chmod 400 other
         """
     )
     time.sleep(1)  # it is in the store by now
