@@ -300,7 +300,7 @@ def test_a_notebook_executed(grid: Grid) -> None:
         "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2]);",
         "print(6 * 7)",
     ]
-    code = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
+    code: dict[str, object] = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = {
         "nbformat": 4,
