@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 GRID = str(Path(sys.executable).parent / "grid")
 FINAL = ("completed", "failed", "stopped")
@@ -92,7 +92,11 @@ class Experiment:
 class Peaks:
     """The highest memory (VmHWM, KiB) of each kind of process that works for a home."""
 
-    _KINDS = {"gridkeep.supervisor": "supervisor", "gridkeep-shim": "shim", "gridkeep.capture.shim": "shim"}
+    _KINDS: ClassVar = {
+        "gridkeep.supervisor": "supervisor",
+        "gridkeep-shim": "shim",
+        "gridkeep.capture.shim": "shim",
+    }
 
     def __init__(self, home: Path) -> None:
         self._mark = os.fsencode(f"GRIDKEEP_HOME={home}") + b"\0"
