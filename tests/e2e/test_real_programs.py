@@ -164,7 +164,7 @@ def test_npm_install(grid: Grid, tmp_path: Path) -> None:
         "version": "2.0.0",
         "bin": {"shake": "shake.js"},
         "scripts": {"postinstall": "node shake.js built.txt"},
-        "dependencies": {"leaf": f"file:{grid.cwd}/packed/leaf-1.2.3.tgz"},
+        "dependencies": {"leaf": f"file:{tmp_path}/packed/leaf-1.2.3.tgz"},
     }
     shake = (
         "#!/usr/bin/env node\nrequire('fs').writeFileSync(process.argv[2], `${require('leaf')} fell\\n`)\n"
@@ -176,12 +176,10 @@ def test_npm_install(grid: Grid, tmp_path: Path) -> None:
         (folder / "shake.js").write_text(shake)
         for i in range(400):
             (folder / f"lib/{i}.js").write_text(f"module.exports = {i};\n" * 50)
-        (grid.cwd / "packed").mkdir(exist_ok=True)
-        subprocess.run(
-            ["npm", "pack", "--silent", "--pack-destination", grid.cwd / "packed", folder],
-            env=grid.env,
-            check=True,
-        )
+    packages = [tmp_path / "packages" / name for name in ("leaf", "tree")]
+    npm = {**grid.env, "HOME": str(tmp_path), "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
+    (tmp_path / "packed").mkdir()
+    subprocess.run(["npm", "pack", "--silent", *packages], cwd=tmp_path / "packed", env=npm, check=True)
     program = """
         npm init --yes > /dev/null
         npm install --offline --no-audit --no-fund "$PACKED/leaf-1.2.3.tgz" "$PACKED/tree-2.0.0.tgz" > installed
@@ -189,7 +187,7 @@ def test_npm_install(grid: Grid, tmp_path: Path) -> None:
         npm ci --offline --no-audit --no-fund > again
     """
     trial = run_both_ways(
-        grid.with_env(PACKED=f"{grid.cwd}/packed", NPM_CONFIG_UPDATE_NOTIFIER="false"),
+        grid.with_env(PACKED=f"{tmp_path}/packed", NPM_CONFIG_UPDATE_NOTIFIER="false"),
         program,
         varying=r"/_cacache/|/_logs/",
     )
