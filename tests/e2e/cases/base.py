@@ -48,7 +48,7 @@ class Loss:
 @dataclass(frozen=True)
 class Case:
     """`places`: where it is executed; `removed`: patterns of listed paths that it made and took away, each of which must be
-    listed where writes are seen; `comes_and_goes`: the same, of what may be listed; `swept`: files that only the last
+    listed where writes are seen; `comes_and_goes`: the same, of what may be listed (in mode watch a folder, too); `swept`: files that only the last
     sweep can find, by user."""
 
     run: Callable[[], None]

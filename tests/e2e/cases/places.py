@@ -74,18 +74,26 @@ def private_mount() -> None:
 SHUT = Loss("cannot be read: Permission denied", modes=ALL, users=("user",))
 
 
-@case(losses=(replace(SHUT, path=r"a|late", sure=False), replace(SHUT, path=r"closed/.*")))
+@case(losses=(replace(SHUT, path=r"a|late", sure=False),))
 def permissions() -> None:
     """Files and folders that are shut after, or while, they are written."""
     sh(
         """
         echo new > a; chmod 000 a; mkdir read-only; echo 2 > read-only/b; chmod 555 read-only
         echo 3 > read-only/c || true; echo 4 > e; chmod 200 e; echo 5 >> e; chmod 644 e; echo new > late; chmod 755 data
-        mkdir closed; exec 3> closed/d; chmod 000 closed; echo new >&3; chmod 400 other
+        chmod 400 other
         """
     )
     time.sleep(1)  # it is in the store by now
     os.chmod("late", 0)
+
+
+@case(
+    losses=(replace(SHUT, path=r"closed/a"),),
+    xfail={"watch-user": "what lies in a folder that may not be looked into is passed over in silence"},
+)
+def folder_that_is_shut() -> None:
+    sh("mkdir closed; exec 3> closed/a; chmod 000 closed; echo new >&3")
 
 
 @case()

@@ -95,7 +95,7 @@ def stdout_is_no_file() -> None:
     )
 
 
-@case(removed=(r"temporary", r"gone/\d+", r"gone/below/x"), comes_and_goes=(r"before/[ab]",))
+@case(removed=(r"temporary", r"gone/\d+", r"gone/below/x"), comes_and_goes=(r"before(/[ab])?|gone(/below)?",))
 def replaced_and_removed() -> None:
     """Also what becomes another kind of thing, and back."""
     put("temporary")
