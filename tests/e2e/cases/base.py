@@ -48,8 +48,8 @@ class Loss:
 @dataclass(frozen=True)
 class Case:
     """`places`: where it is executed; `removed`: patterns of listed paths that it made and took away, each of which must be
-    listed where writes are seen; `comes_and_goes`: the same, of what may be listed (in mode watch a folder, too); `swept`: files that only the last
-    sweep can find, by user."""
+    listed where writes are seen; `comes_and_goes`: the same, of what may be listed (in mode watch folders, too); `swept`:
+    how many files only the last sweep can find, by user; `xfail`: what is wrong today, by mode and user."""
 
     run: Callable[[], None]
     places: tuple[str, ...] = EVERYWHERE
@@ -61,7 +61,7 @@ class Case:
     outlives: bool = False  # something goes on when the main program is gone: the oracle waits for that
     exit_code: int | None = 0
     long: bool = False
-    xfail: dict[str, str] = field(default_factory=dict)  # mode-user → reason
+    xfail: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
