@@ -91,12 +91,12 @@ class Examiner:
     # ------------------------------------------------------------------------------------------------------- what it is
 
     def _gone(self, entry: Entry, now: float) -> None:
-        if entry.renamed_to is not None and entry.sha256 is None:
+        if entry.renamed_to and entry.sha256 is None:
             # The new name is listed in its place.
             self._withdraw(entry)
         elif entry.proven:
             reason = "removed by the run"
-            if entry.renamed_to is not None:
+            if entry.renamed_to:
                 reason = f"renamed to {entry.renamed_to.decode(errors='replace')}"
             self._tracker.leave_out(entry, Phase.REMOVED, reason)
         elif entry.created and not self.final and now - entry.touched_at < _STILL_TO_COME:

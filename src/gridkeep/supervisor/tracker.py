@@ -47,7 +47,7 @@ class Tracker:
             case Op.UNLINK:
                 path, stamp = record.paths[0]
                 if stamp.exists:
-                    self._leaves(path, stamp, record, now)
+                    self._leaves(path, stamp, b"", record, now)
             case _:
                 path, stamp = record.paths[0]
                 self._touch(path, stamp, record, now, opened=record.op in (Op.OPEN, Op.TRUNCATE, Op.MKNOD))
@@ -134,15 +134,15 @@ class Tracker:
         # A file that is never quiet is saved as often as one that grows.
         entry.due = min(now + rest, max(now, entry.unsaved_since + self._growing))
 
-    def _leaves(self, path: bytes, stamp: Stamp, record: Record, now: float) -> Entry:
-        """The file, which was there, is to go from this path."""
+    def _leaves(self, path: bytes, stamp: Stamp, to: bytes, record: Record, now: float) -> None:
+        """The file, which was there, is to go from this path: to that listed one, or (b"") for good."""
         entry = self._touch(path, stamp, record, now)
         if entry.phase is Phase.IGNORED:
-            return entry
+            return
         entry.proven = bool(entry.proven or written(entry, stamp))
+        entry.renamed_to = to
         entry.due = now + _FIRST_LOOK
         self._ledger.put(entry)
-        return entry
 
     def _rename(self, record: Record, now: float) -> None:
         (old, old_stamp), (new, new_stamp) = record.paths
@@ -156,16 +156,15 @@ class Tracker:
         if record.marks & EXCHANGE:
             self._touch(old, old_stamp, record, now)
         else:
-            entry = self._leaves(old, old_stamp, record, now)
-            if entry.phase is not Phase.IGNORED:
-                entry.renamed_to = self._naming.place(new).listed
-                self._ledger.put(entry)
+            self._leaves(old, old_stamp, self._naming.place(new).listed, record, now)
         self._touch(new, new_stamp, record, now)
 
     def _rename_folder(self, old: bytes, new: bytes, folder: Stamp, record: Record, now: float) -> None:
         """All files below go along: those that the ledger knows by name, and those that will be found in the new folder
         once it is there (`moved_folder`)."""
         for entry in self._ledger.below(old):
+            if entry.renamed_to is not None or entry.phase is Phase.REMOVED:
+                continue  # it had left before
             target = new + entry.path[len(old) :]
             if entry.phase is not Phase.IGNORED:
                 entry.renamed_to = self._naming.place(target).listed

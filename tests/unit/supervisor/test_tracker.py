@@ -244,6 +244,23 @@ def test_a_renamed_folder_takes_all_below_along(bench):
     assert bench.phases() == {"moved/known": "stored", "moved/input": "stored"}
 
 
+@pytest.mark.parametrize("looked", [True, False])
+def test_what_had_left_a_folder_does_not_go_along_with_it(bench, looked):
+    for name in ("gone", "moved", "stays"):
+        bench.write(f"a/{name}")
+    if looked:
+        bench.look()
+    bench.remove("a/gone")
+    bench.rename("a/moved", "elsewhere")
+    if looked:
+        bench.look()
+    bench.rename("a", "b")
+    bench.look()
+    expected = {"a/gone": "removed", "elsewhere": "stored", "b/stays": "stored"}
+    old_names = {"a/moved": "removed", "a/stays": "removed"} if looked else {}
+    assert bench.phases() == expected | old_names
+
+
 def test_a_folder_renamed_twice_before_anyone_looked(bench):
     bench.write("dir/deep/known")
     bench.record(Op.RENAME, "dir", "second")
