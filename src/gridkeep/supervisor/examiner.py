@@ -114,7 +114,12 @@ class Examiner:
 
     def _not_a_file(self, entry: Entry, st: os.stat_result, now: float) -> None:
         if stat.S_ISDIR(st.st_mode):
-            self._tracker.moved_folder(entry, st, now)
+            try:
+                os.scandir(entry.path).close()
+            except OSError as error:
+                self._unreadable(entry, error, now)  # it stands for all that it holds
+            else:
+                self._tracker.moved_folder(entry, st, now)
             return
         reason = _KINDS.get(stat.S_IFMT(st.st_mode), "device")
         if stat.S_ISLNK(st.st_mode):

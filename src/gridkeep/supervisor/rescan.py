@@ -48,8 +48,10 @@ class Rescan:
                 if _changed(entry):
                     counted = unexpected and entry.phase is not Phase.IGNORED
                     self._tracker.found(entry.path, ABSENT, now, unexpected=counted)
-            for path, st, before in self._ledger.unseen_changes(self._trees.walk()):
+            for path, st, before in self._ledger.unseen_changes(self._trees.walk(), captured=unexpected):
                 is_file = stat.S_ISREG(st.st_mode)
+                if unexpected and stat.S_ISDIR(st.st_mode):
+                    continue  # nobody can look into it, but of each file in it there is a record
                 self._tracker.found(path, before, now, unexpected=unexpected and is_file, proven=is_file)
 
     def look_at(self, paths: Iterable[bytes], now: float) -> None:
@@ -75,7 +77,7 @@ class Rescan:
 
     def _there(self, path: bytes, st: os.stat_result, now: float) -> None:
         if (entry := self._ledger.get(path)) is None:
-            for _, _, before in self._ledger.unseen_changes([(path, st)]):
+            for _, _, before in self._ledger.unseen_changes([(path, st)], captured=False):
                 self._tracker.found(path, before, now, proven=stat.S_ISREG(st.st_mode))
         elif entry.phase is Phase.READY or _changed(entry):
             self._tracker.found(path, ABSENT, now, proven=stat.S_ISREG(st.st_mode))
@@ -92,7 +94,7 @@ class Rescan:
                 self._tracker.found(entry.path, ABSENT, now)
         if path in self._folders:
             self._folders.discard(path)
-        elif not below and self._ledger.before(path) is None:
+        elif not below and not self._ledger.was_there(path):
             self._tracker.found(path, ABSENT, now, proven=True)
 
     def _look_below(self, folder: bytes, now: float) -> None:
@@ -101,7 +103,8 @@ class Rescan:
         for entry in self._ledger.below(folder):
             if _changed(entry):
                 self._tracker.found(entry.path, ABSENT, now)
-        for path, st, before in self._ledger.unseen_changes(self._trees.below(folder)):
+        below = self._ledger.unseen_changes(self._trees.below(folder), captured=False)
+        for path, st, before in below:
             self._tracker.found(path, before, now, proven=stat.S_ISREG(st.st_mode))
 
 

@@ -5,11 +5,14 @@ Looks at the file system and changes nothing; knows nothing of what the run did.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 Found = tuple[bytes, os.stat_result]
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Trees:
@@ -45,27 +48,41 @@ class Trees:
 
 def walk(top: bytes, *, folders: bool = False, without: bytes | None = None) -> Iterator[Found]:
     """All that lies in `top` (or `top` itself, if it is no folder) with its lstat: files, links, special files, and the
-    folders if they are asked for; but not the folder `without`. No link is followed; what cannot be read is passed over."""
-    if not os.path.isdir(top):
-        with suppress(OSError):
-            yield top, os.lstat(top)
+    folders if they are asked for; but not the folder `without`. No link is followed. A folder that cannot be looked into,
+    or lies so deep that there is no path to it, is given in place of what it holds."""
+    try:
+        unseen = [(top, os.lstat(top))]
+    except OSError:
         return
-    unseen = [top]
     while unseen:
+        path, st = unseen.pop()
         try:
-            with os.scandir(unseen.pop()) as entries:
-                for entry in entries:
-                    try:
-                        if not entry.is_dir(follow_symlinks=False):
-                            yield entry.path, entry.stat(follow_symlinks=False)
-                        elif entry.path != without:
-                            unseen.append(entry.path)
-                            if folders:
-                                yield entry.path, entry.stat(follow_symlinks=False)
-                    except OSError:
-                        continue
-        except OSError:
+            folder = os.open(path, _FOLDER)
+        except NotADirectoryError:
+            if path == top:
+                yield path, st
             continue
+        except OSError as error:
+            if error.errno != errno.ENOENT and not folders:
+                yield path, st
+            continue
+        try:
+            for below, st in _entries(path, folder):
+                is_folder = stat.S_ISDIR(st.st_mode)
+                if is_folder and below != without:
+                    unseen.append((below, st))
+                if folders or not is_folder:
+                    yield below, st
+        finally:
+            os.close(folder)
+
+
+def _entries(path: bytes, folder: int) -> Iterator[Found]:
+    """What an open folder holds; by its descriptor, for a path may be too long."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # gone meanwhile
+                yield os.path.join(path, os.fsencode(entry.name)), entry.stat(follow_symlinks=False)
 
 
 def within(path: bytes, root: bytes) -> bool:

@@ -89,8 +89,10 @@ def permissions() -> None:
 
 
 @case(
-    losses=(replace(SHUT, path=r"closed/a"),),
-    xfail={"watch-user": "what lies in a folder that may not be looked into is passed over in silence"},
+    losses=(
+        replace(SHUT, path=r"closed/a", modes=("c", "python")),
+        replace(SHUT, path=r"closed", hides=r"closed/a$", modes=("watch",)),
+    ),
 )
 def folder_that_is_shut() -> None:
     sh("mkdir closed; exec 3> closed/a; chmod 000 closed; echo new >&3")

@@ -115,7 +115,7 @@ def test_changes_against_the_snapshot(ledger, tmp_path):
     )
     found = {
         os.path.relpath(path, os.fsencode(tree)): before.exists
-        for path, _, before in ledger.unseen_changes(walk(os.fsencode(tree)))
+        for path, _, before in ledger.unseen_changes(walk(os.fsencode(tree)), captured=True)
     }
     assert found == {b"changed": True, b"deep/new": False}
 
