@@ -29,6 +29,10 @@ def cli_reference() -> str:
             aliases = [alias for alias, meant in ALIASES.items() if meant == name]
             also = f", also `grid {aliases[0]}`" if aliases else ""
             parts.append(f"### `grid {name}`{also}\n\n{_help_of(command, name, root)}")
+            if isinstance(command, click.Group):
+                group = click.Context(command, info_name=name, parent=root)
+                for inner, each in command.commands.items():
+                    parts.append(f"### `grid {name} {inner}`\n\n{_help_of(each, inner, group)}")
     return "\n".join(parts)
 
 

@@ -275,6 +275,23 @@ def test_a_prefix_with_nothing(store: Store) -> None:
     assert keys(store, "ab/c/") == set()
 
 
+def test_folders_are_the_names_right_below(store: Store) -> None:
+    for key in ("e/a/1", "e/a/deep/2", "e/b/3", "e/file", "ea/4", "f/5", "top"):
+        put(store, key, b"x")
+    assert sorted(store.folders("e/")) == ["a", "b"]
+    assert sorted(store.folders("e/a/")) == ["deep"]
+    assert sorted(store.folders("")) == ["e", "ea", "f"]
+    store.delete(["e/b/3"])
+    assert sorted(store.folders("e/")) == ["a"]
+
+
+def test_folders_where_there_is_nothing(store: Store) -> None:
+    assert list(store.folders("")) == []
+    put(store, "a/file", b"x")
+    for prefix in ("nothing/", "a/", "a/file/", "nothing/below/"):
+        assert list(store.folders(prefix)) == []
+
+
 def test_delete_says_what_it_freed_and_leaves_the_rest(store: Store) -> None:
     for key, size in {"a/b/c": 5, "a/b/d": 7, "a/e": 11, "f": 13}.items():
         put(store, key, b"x" * size)

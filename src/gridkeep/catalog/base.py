@@ -50,6 +50,13 @@ class Catalog(Protocol):
         """Adds a run and its queued experiments in one transaction. Raises NameTaken, with a free name in its hint."""
         ...
 
+    def restore(self, run: Run, experiments: Sequence[Experiment]) -> Run:
+        """Adds what is not there of a run and of these experiments of it, as they are (totals apart, which come with their
+        artifacts), in one transaction; what is there stays as it is. Returns the run as it is then: where its name is taken
+        by another, it got a free one. Tombstones of what was added go. Raises Conflict when any of it is being deleted, or
+        another experiment has the index of one of them."""
+        ...
+
     def run(self, name: str) -> Run | None:
         """By name or run_id, with counts, times and totals."""
         ...
@@ -67,6 +74,10 @@ class Catalog(Protocol):
         ...
 
     def count_runs(self, *, active: bool, owner: str | None = None) -> int: ...
+
+    def cluster_of(self, experiment_id: str) -> str | None:
+        """The name of the cluster of its run, also of one that is being deleted; None when it is not known."""
+        ...
 
     # --------------------------------------------------------------------------------------------------- experiments
 

@@ -4,6 +4,7 @@ experiments, when read."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from gridkeep.catalog.database import Row
@@ -22,7 +23,7 @@ from gridkeep.catalog.rows import (
     run_row,
 )
 from gridkeep.catalog.sql_base import UNFINISHED, Records
-from gridkeep.errors import NameTaken
+from gridkeep.errors import Conflict, NameTaken
 from gridkeep.model import Cluster, Experiment, Run, State, derive_state
 
 _CLUSTERS = f"SELECT {columns(CLUSTER_COLUMNS)} FROM clusters"
@@ -66,9 +67,37 @@ class RunRecords(Records):
             first = self._take_changes(len(experiments))
             rows = [(*experiment_row(experiment), first + i) for i, experiment in enumerate(experiments)]
             self._db.run_many(_ADD_EXPERIMENT, rows)
-            # What was deleted once and is put back (rebuilt from the store) is there again.
-            ids = [run.run_id, *(experiment.experiment_id for experiment in experiments)]
-            self._db.run_many("DELETE FROM tombstones WHERE id = ?", [(back,) for back in ids])
+            self._resurrect(run.run_id, *(experiment.experiment_id for experiment in experiments))
+
+    def restore(self, run: Run, experiments: Sequence[Experiment]) -> Run:
+        with self._db.writing():
+            if not self._is_there("run", run.run_id):
+                name = self._free(run.name) if self._taken(run.name) else run.name
+                self._db.run(_ADD_RUN, (*run_row(replace(run, name=name)), run.ulid))
+                self._resurrect(run.run_id)
+            new = [one for one in experiments if not self._is_there("experiment", one.experiment_id)]
+            if new:
+                first = self._take_changes(len(new))
+                rows = [(*experiment_row(one), first + i) for i, one in enumerate(new)]
+                self._db.run_many(_ADD_EXPERIMENT, rows)
+                self._resurrect(*(one.experiment_id for one in new))
+        return self._runs("run_id = ?", [run.run_id])[0]
+
+    def _is_there(self, kind: str, id_: str) -> bool:
+        """Raises Conflict when it is being deleted."""
+        rows = self._db.rows(f"SELECT deleting FROM {kind}s WHERE {kind}_id = ?", (id_,))
+        if rows and rows[0][0]:
+            raise Conflict(f"The {kind} {id_} is being deleted.", "Try again when that has finished.")
+        return bool(rows)
+
+    def _resurrect(self, *ids: str) -> None:
+        """What was deleted once, and is there again. Inside `writing`."""
+        self._db.run_many("DELETE FROM tombstones WHERE id = ?", [(id_,) for id_ in ids])
+
+    def cluster_of(self, experiment_id: str) -> str | None:
+        sql = "SELECT cluster FROM runs JOIN experiments ON experiments.run_id = runs.run_id"
+        rows = self._db.rows(f"{sql} WHERE experiments.experiment_id = ?", (experiment_id,))
+        return str(rows[0][0]) if rows else None
 
     def _taken(self, name: str) -> bool:
         return bool(self._db.rows("SELECT 1 FROM runs WHERE name = ? AND NOT deleting", (name,)))

@@ -72,6 +72,7 @@ class SqliteDatabase:
             )
         except sqlite3.Error as error:
             raise self._in_words(error) from error
+        self._file = _identity(path)
         try:
             self._set_up("delete" if network else "wal")
         except BaseException:
@@ -144,6 +145,11 @@ class SqliteDatabase:
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """What `attempt` returns, tried again while another process is in the way."""
         give_up, pause = time.monotonic() + self.patience, 0.0005
+        if _identity(self._path) != self._file:
+            raise HomeError(
+                f"The catalog {self._path} was taken away or replaced while it was in use.",
+                "If it is lost, `grid catalog rebuild STORE_URI` brings it back from the store.",
+            )
         while True:
             try:
                 with self._lock:
@@ -172,7 +178,8 @@ class SqliteDatabase:
                 f"{name} has been busy for {self.patience:g} s.", "Look for a process that hangs."
             )
         if code in _DAMAGED:
-            hint = "The store still holds every file; move the catalog away to begin a new one."
+            store = f"file://{os.path.dirname(self._path)}/store"
+            hint = f"The store holds every file: move the catalog away, then `grid catalog rebuild {store}`."
             return CatalogError(f"{name} is damaged ({error}).", hint)
         if code == sqlite3.SQLITE_FULL:
             return CatalogError(
@@ -181,6 +188,15 @@ class SqliteDatabase:
         if code in _REFUSED:
             return HomeError(f"{name} cannot be used ({error}).", "Check the permissions of the home.")
         return CatalogError(f"{name} failed ({error}).", "`grid doctor` says where it is.")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file has that name."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _code(error: sqlite3.Error) -> int:

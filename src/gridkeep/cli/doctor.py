@@ -20,6 +20,7 @@ from gridkeep.errors import GridError
 from gridkeep.runs import dispatch
 from gridkeep.runs.context import Context, open_context
 from gridkeep.settings import Settings, home_from, parse_duration, with_sources
+from gridkeep.supervisor.cleanup import leftovers
 from gridkeep.terminal import many, size
 
 _BROWSERS = (
@@ -75,6 +76,7 @@ def examine() -> Iterator[Finding]:
         with open_context(start_engine=False) as context:
             yield _home(context)
             yield _catalog(context)
+            yield from _leftovers(context)
             for cluster in context.catalog.clusters():
                 yield _store(context, cluster.name)
             yield _engine(context)
@@ -167,6 +169,16 @@ def _catalog(context: Context) -> Finding:
     return Finding(
         "catalog", "warning" if warning else "ok", f"{text}: {warning}" if warning else text, facts
     )
+
+
+def _leftovers(context: Context) -> Iterator[Finding]:
+    """What the home holds of experiments that the catalog does not know: nothing of it is ever removed unasked."""
+    found = len(leftovers(context.home, context.catalog))
+    if found:
+        store = context.store("local").uri.rstrip("/")
+        what = f"{many(found, 'experiment')} in the home {'is' if found == 1 else 'are'} not in the catalog"
+        text = f"{what}; `grid catalog rebuild {store}` brings back those of that store"
+        yield Finding("leftovers", "warning", text, {"experiments": found})
 
 
 def _store(context: Context, cluster: str) -> Finding:

@@ -37,12 +37,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Artifacts": {
         "artifacts": ("gridkeep.cli.artifacts:command", "Download the files of runs or experiments."),
         "verify": ("gridkeep.cli.verify:command", "Check what the store holds against the manifest."),
+        "sync": ("gridkeep.cli.sync:command", "Try again to store files that could not be stored in time."),
         "delete": (
             "gridkeep.cli.delete:command",
             "Delete runs or experiments with all that was kept of them.",
         ),
     },
     "The rest": {
+        "catalog": ("gridkeep.cli.catalog:command", "Bring back a catalog that was lost."),
         "doctor": ("gridkeep.cli.doctor:command", "Say what works on this machine, what does not, and why."),
         "completion": (
             "gridkeep.cli.completion:command",

@@ -77,8 +77,8 @@ def open_context(environ: Mapping[str, str] | None = None, *, start_engine: bool
 def make_home(home: Home) -> None:
     """Makes the folder and its parts, for their owner only. Raises HomeError."""
     parts = ["", "work", "journal", "log"]
-    if not os.path.exists(home.catalog):
-        parts.append("store")  # only once: a store's disk that is away must not look like an empty store
+    if not os.path.exists(home.work("")) and not os.path.exists(home.catalog):
+        parts.insert(1, "store")  # only once: a store's disk that is away must not look like an empty store
     try:
         for part in parts:
             os.makedirs(os.path.join(home.path, part), mode=0o700, exist_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -24,10 +23,10 @@ from gridkeep.runs.stop import stop
 from gridkeep.stores.base import Store
 from gridkeep.stores.keys import experiment_prefix
 from gridkeep.supervisor.copying import remove_tree
+from gridkeep.supervisor.record import ULID, note_ended
 
 _BATCH = 1000
 _LOOK_EVERY = 0.1  # seconds
-_ULID = re.compile("[0-9a-hjkmnp-tv-z]{26}")
 
 
 @dataclass(slots=True)
@@ -124,19 +123,28 @@ def _erase(
     context: Context, experiment: Experiment, erased: Erased, progress: Callable[[Erased], None]
 ) -> None:
     ulid, home = experiment.experiment_id, context.home
-    if not _ULID.fullmatch(ulid):
+    if not ULID.fullmatch(ulid):
         raise Conflict(f"{ulid!r} is no experiment_id: nothing is deleted under it.", "Report this, please.")
-    # The run's record may be hidden with it; the ULID is no other's in any store.
-    for cluster in context.catalog.clusters():
-        _erase_prefix(context.store(cluster.name), experiment_prefix(ulid), erased, progress)
+    note_ended(home, experiment.run_id.partition("_")[2], [ulid])
+    for cluster in _clusters(context, ulid):
+        _erase_prefix(context.store(cluster), experiment_prefix(ulid), erased, progress)
     _erase_folders(home.work(ulid), f"{home.work(ulid)}.partial", home.journal(ulid))
     if _is_last(context, experiment):
         run_ulid = experiment.run_id.partition("_")[2]
-        if _ULID.fullmatch(run_ulid):
+        if ULID.fullmatch(run_ulid):
             _erase_folders(home.work(run_ulid), home.journal(run_ulid))
     context.catalog.finish_delete(ulid)
     erased.experiments += 1
     progress(erased)
+
+
+def _clusters(context: Context, ulid: str) -> list[str]:
+    """Where its objects lie: its run's cluster, so that no other store that is away holds it up; where that is not known,
+    all of them, as the ULID is no other's in any store."""
+    known = context.catalog.cluster_of(ulid)
+    if known is not None and context.catalog.cluster(known) is not None:
+        return [known]
+    return [cluster.name for cluster in context.catalog.clusters()]
 
 
 def _is_last(context: Context, experiment: Experiment) -> bool:

@@ -4,13 +4,16 @@ not ours."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
+from gridkeep.errors import GridError
 from gridkeep.files import is_locked
 from gridkeep.model import Experiment, State
 from gridkeep.runs import dispatch
 from gridkeep.runs.context import Context
 from gridkeep.runs.pulse import Pulse
 from gridkeep.supervisor.cleanup import clean
+from gridkeep.supervisor.record import put_record
 
 REASON = "stopped by its owner"
 
@@ -31,8 +34,17 @@ def stop(
     gone = wait_until(context, asked, lambda one: one.state not in (State.QUEUED, State.RUNNING), waiting)
     for one in gone:
         if one.started_at is None and not is_locked(context.home.supervisor_lock(one.experiment_id)):
+            _record(context, one)
             clean(context.home, context.catalog, one)  # no supervisor ever had it that could do so
     return sorted(gone, key=lambda one: (one.run, one.index))
+
+
+def _record(context: Context, experiment: Experiment) -> None:
+    """Puts into the store that it was stopped before it had begun, so that the store alone tells of it, too."""
+    run = context.catalog.run(experiment.run_id)
+    if run is not None:
+        with suppress(GridError):  # it is away: then only the catalog tells
+            put_record(context.store(run.cluster), run, experiment)
 
 
 def wait_until(

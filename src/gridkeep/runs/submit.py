@@ -25,6 +25,7 @@ from gridkeep.runs.values import readable
 from gridkeep.supervisor import workcopy
 from gridkeep.supervisor.cleanup import submitting
 from gridkeep.supervisor.copying import remove_tree
+from gridkeep.supervisor.record import keep_submission
 from gridkeep.supervisor.workcopy import WorkingCopy
 
 _NAME_TRIES = 20
@@ -101,7 +102,7 @@ def submit(context: Context, request: Request) -> Submission:
     submission = replace(submission, store=store.uri, copy=copy, notes=notes)
     if request.dry_run:
         return replace(submission, notes=[*notes, *(copy.warnings if copy else [])])
-    with submitting(context.home):
+    with submitting(context.home, submission.run.ulid):
         submission = _keep_and_record(context, request, config, submission, inputs)
     dispatch.wake(context.home, context.catalog, request.environ)
     return submission
@@ -245,14 +246,14 @@ def _command(script: str, args: Sequence[str]) -> str:
 def _keep_and_record(
     context: Context, request: Request, config: RunConfig, submission: Submission, inputs: Sequence[Input]
 ) -> Submission:
-    """Takes the working copy, writes the environment, and records the run; all of it or nothing."""
+    """Takes the working copy, writes the environment, and records the run; all of it or nothing. What was submitted is
+    kept in the home as well, until the run has ended: the catalog may be lost."""
     run, copy, notes = submission.run, submission.copy, submission.notes
     work, journal = context.home.work(run.ulid), context.home.journal(run.ulid)
     try:
         if copy is not None:
             copy = workcopy.take(copy, work)
             notes = [*notes, *copy.warnings, *fetch_inputs(context, inputs, work)]
-        os.mkdir(journal, 0o700)
         environ = {**request.environ, **config.environment, **request.env}
         write_json(os.path.join(journal, "environ.json"), environ)
         submission = _record(context, submission, may_rename=request.name is None)
@@ -266,6 +267,7 @@ def _keep_and_record(
 
 def _record(context: Context, submission: Submission, *, may_rename: bool) -> Submission:
     for attempt in range(_NAME_TRIES):
+        keep_submission(context.home, submission.store, submission.run, submission.experiments)
         try:
             context.catalog.create_run(submission.run, submission.experiments)
             break

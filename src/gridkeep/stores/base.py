@@ -49,6 +49,12 @@ class Store(Protocol):
         """All objects whose key begins with `prefix` (which ends in `/`), in any order, without holding them all."""
         ...
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The names directly below `prefix` (which ends in `/`) that have objects below them, in any order, each once;
+        nothing where there is none. Costs as many requests as there are pages of names, not of objects (a bucket lists
+        with a delimiter). A name may come of which all objects were just deleted."""
+        ...
+
     def delete(self, keys: Iterable[str]) -> int:
         """Removes them and any folder left empty; those that are not there are passed over. Returns the bytes freed.
         What writers of any key left half-written when they were killed goes, too."""

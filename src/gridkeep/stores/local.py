@@ -129,6 +129,18 @@ class LocalStore:
             except ObjectMissing:
                 continue  # a folder that nobody made yet, or that was removed meanwhile
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        names = _names(prefix.rstrip("/")) if prefix else []
+        with (
+            suppress(ObjectMissing),
+            self._folder(names, prefix) as folder,
+            self._explained(prefix),
+            os.scandir(folder) as entries,
+        ):
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) and (names or entry.name != TEMPORARY):
+                    yield entry.name
+
     def delete(self, keys: Iterable[str]) -> int:
         with suppress(StoreError):
             self._sweep()

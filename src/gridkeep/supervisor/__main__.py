@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.catalog.sqlite import open_catalog
-from gridkeep.errors import GridError
+from gridkeep.errors import GridError, StoreError
 from gridkeep.files import read_json, take_lock
+from gridkeep.model import Experiment, Outcome, State
 from gridkeep.settings import Home, load
 from gridkeep.stores import open_store
+from gridkeep.stores.base import Store
 from gridkeep.supervisor.cleanup import clean
+from gridkeep.supervisor.finish import has_manifest
 from gridkeep.supervisor.life import Life, Withdrawn
 from gridkeep.supervisor.prepare import environ_file
 
@@ -46,14 +51,36 @@ def carry(home: Home, catalog: Catalog, ulid: str) -> None:
     cluster = catalog.cluster(run.cluster)
     if cluster is None:
         raise GridError(f"There is no cluster named {run.cluster}.")
+    store = open_store(cluster)
+    if _is_past(home, store, experiment):
+        catalog.update_experiment(
+            ulid,
+            state=State.FAILED,
+            outcome=str(Outcome.LOST),
+            reason=f"the catalog is older than it; `grid catalog rebuild {store.uri}` says how it ended",
+            finished_at=time.time(),
+        )
+        return
     settings = load(home, read_json(environ_file(home, run.ulid)) or os.environ)
-    life = Life(home, settings, catalog, open_store(cluster), run, experiment)
+    life = Life(home, settings, catalog, store, run, experiment)
     try:
         life.run()
     except Withdrawn:
         pass
     finally:
         life.close()
+
+
+def _is_past(home: Home, store: Store, experiment: Experiment) -> bool:
+    """Whether the experiment has begun or ended without a trace in this home's journal: the catalog tells of a time before,
+    and to execute it (again) would write over what was kept."""
+    if os.path.exists(os.path.join(home.journal(experiment.experiment_id), "ledger.db")):
+        return False
+    if experiment.state is not State.QUEUED:
+        return True
+    with suppress(StoreError):
+        return has_manifest(store, experiment.experiment_id)
+    return False
 
 
 if __name__ == "__main__":

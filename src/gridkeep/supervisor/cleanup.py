@@ -1,7 +1,7 @@
 """What an experiment leaves in the home, and when it may go: working copy, journal, environment.
 
-Nothing goes that is not in the store. What the catalog does not know is being submitted just now, or was given up half-way:
-a lock tells which.
+Nothing goes that is not in the store, and nothing that the catalog does not know: it may be the catalog that was lost. Only
+what a submission left that was killed half-way is removed without it: a mark of its own and a lock tell.
 """
 
 from __future__ import annotations
@@ -9,20 +9,24 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from gridkeep.catalog.base import Catalog
-from gridkeep.files import is_locked, take_lock
+from gridkeep.errors import GridError
+from gridkeep.files import take_lock, write_file
 from gridkeep.model import Experiment, Outcome
 from gridkeep.settings import Home
 from gridkeep.supervisor.copying import remove_tree
+from gridkeep.supervisor.record import ULID, kept_submission, note_ended
 
 
 def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bool = False) -> None:
     """Removes an ended experiment's working copy and journal, and its run's with the last experiment. Repeating does no
-    harm. `keep_tree`: something in the working copy could not be stored."""
-    if experiment.state.active or experiment.outcome == Outcome.SYNC:
+    harm. `keep_tree`: something in the working copy could not be stored. One that was not proven complete, and had begun,
+    keeps everything."""
+    if not _needs_nothing(experiment):
         return
+    note_ended(home, experiment.run_id.partition("_")[2], [experiment.experiment_id])
     if not keep_tree:
         remove_tree(home.work(experiment.experiment_id))
         remove_tree(home.work(experiment.experiment_id) + ".partial")
@@ -35,18 +39,44 @@ def clean_run(home: Home, catalog: Catalog, run_id: str) -> None:
     run = catalog.run(run_id)
     if run is None or run.state.active:
         return
-    if not any(one.outcome == Outcome.SYNC for one in catalog.experiments(run_id)):
+    if all(_needs_nothing(one) or _is_elsewhere(home, one) for one in catalog.experiments(run_id)):
         remove_tree(home.work(run.ulid))
         remove_tree(home.journal(run.ulid))
 
 
+def _needs_nothing(experiment: Experiment) -> bool:
+    """Whether it has ended, and left nothing in the home that is not in the store."""
+    never_began = experiment.started_at is None and experiment.outcome not in (Outcome.SYNC, Outcome.LOST)
+    return not experiment.state.active and (experiment.manifest_sha256 is not None or never_began)
+
+
+def _is_elsewhere(home: Home, experiment: Experiment) -> bool:
+    """Whether it has ended and nothing of it is in this home."""
+    ulid = experiment.experiment_id
+    return not (
+        experiment.state.active or os.path.exists(home.journal(ulid)) or os.path.exists(home.work(ulid))
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ submissions
+
+
 @contextmanager
-def submitting(home: Home) -> Iterator[None]:
-    """Until the end of the block nothing is taken for given up."""
+def submitting(home: Home, run_ulid: str) -> Iterator[None]:
+    """Makes the run's journal, and marks it as not yet recorded until the end of the block, which records the run or
+    removes the journal. Until then nothing is taken for given up."""
     lock = os.open(home.submit_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)
+        os.mkdir(home.journal(run_ulid), 0o700)
+        try:
+            write_file(_mark(home, run_ulid), b"")
+        except BaseException:
+            remove_tree(home.journal(run_ulid))
+            raise
         yield
+        with suppress(FileNotFoundError):  # it has run to its end already
+            os.unlink(_mark(home, run_ulid))
     finally:
         os.close(lock)
 
@@ -57,11 +87,55 @@ def clean_abandoned(home: Home, catalog: Catalog) -> None:
     if lock is None:
         return
     try:
-        for folder in (home.work(""), home.journal("")):
-            for name in os.listdir(folder):
-                ulid = name.removesuffix(".partial")
-                known = catalog.experiment(ulid) or catalog.run(f"wr_{ulid}")
-                if not known and not is_locked(home.supervisor_lock(ulid)):
-                    remove_tree(os.path.join(folder, name))
+        for ulid in os.listdir(home.journal("")):
+            if not os.path.exists(_mark(home, ulid)):
+                continue
+            if _knows_run(catalog, ulid):
+                os.unlink(_mark(home, ulid))  # killed just after it was recorded
+                continue
+            remove_tree(home.work(ulid) + ".partial")
+            remove_tree(home.work(ulid))
+            remove_tree(home.journal(ulid))
     finally:
         os.close(lock)
+
+
+def _knows_run(catalog: Catalog, ulid: str) -> bool:
+    return any(catalog.run(f"{kind}_{ulid}") is not None for kind in ("wr", "tsk"))
+
+
+def _mark(home: Home, run_ulid: str) -> str:
+    return os.path.join(home.journal(run_ulid), "submitting")
+
+
+# -------------------------------------------------------------------------------------------------------- leftovers
+
+
+def leftovers(home: Home, catalog: Catalog) -> set[str]:
+    """The ULIDs of the experiments that the home knows and the catalog does not, as when it was lost or is older than they.
+    Those that are being deleted or submitted are none."""
+    found: set[str] = set()
+    for ulid in _unknown(home, catalog):
+        submitted = None
+        with suppress(GridError):
+            submitted = kept_submission(home, ulid)
+        if submitted is not None:
+            found.update(one.experiment_id for one in submitted.experiments)
+        elif not os.path.exists(
+            os.path.join(home.journal(ulid), "environ.json")
+        ):  # else a run's, not an experiment's
+            found.add(ulid)
+    return found
+
+
+def _unknown(home: Home, catalog: Catalog) -> Iterator[str]:
+    """The ULIDs in the names of folders in the home that mean nothing to the catalog."""
+    hidden = {
+        ulid for one in catalog.deleting() for ulid in (one.experiment_id, one.run_id.partition("_")[2])
+    }
+    names = {name for part in (home.journal(""), home.work("")) for name in os.listdir(part)}
+    for ulid in {name.removesuffix(".partial") for name in names} - hidden:
+        if not ULID.fullmatch(ulid) or os.path.exists(_mark(home, ulid)):
+            continue
+        if catalog.experiment(ulid) is None and not _knows_run(catalog, ulid):
+            yield ulid

@@ -1,46 +1,29 @@
 """The end of an experiment: what goes to the store beside its files, and the proof that all of it is there.
 
-In this order, each step safe to repeat: the output log, the record of the experiment, a check of everything against a
-listing of the store, the manifest.
+In this order, each step safe to repeat: the output log, a check of everything against a listing of the store, the record
+of the experiment (`record`), the manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 import tempfile
-from dataclasses import asdict
+import time
+from contextlib import suppress
 from typing import BinaryIO, cast
 
-from gridkeep.errors import ObjectExists, StoreError
-from gridkeep.model import JSON, Experiment, Run, iso
+from gridkeep.errors import ObjectExists, ObjectMissing, StoreError
+from gridkeep.files import read_json, write_json
+from gridkeep.model import Experiment, Run
 from gridkeep.stores.base import Store
-from gridkeep.stores.keys import artifacts_prefix, experiment_key, manifest_key, output_log_key
+from gridkeep.stores.keys import artifacts_prefix, manifest_key, output_log_key
 from gridkeep.supervisor import manifest
 from gridkeep.supervisor.ledger import Ledger, Phase
 from gridkeep.supervisor.publish import Publisher
 from gridkeep.supervisor.settle import Version
 
-
-def put_record(store: Store, run: Run, experiment: Experiment) -> None:
-    """The record of the experiment: at its start, and again with its outcome. Raises StoreError."""
-    record: JSON = {
-        "format": 1,
-        **experiment.to_json(),
-        "args": experiment.args,
-        "index": experiment.index,
-        "run": run.name,
-        "run_id": run.run_id,
-        "kind": run.kind,
-        "cluster": run.cluster,
-        "created_by": run.created_by,
-        "submitted_at": iso(run.created_at),
-        "spec": asdict(run.spec),
-    }
-    data = json.dumps(record, indent=1, ensure_ascii=True).encode() + b"\n"
-    store.put(experiment_key(experiment.experiment_id), io.BytesIO(data))
+_ASKED_AGAIN = "sync.json"
 
 
 def put_output(store: Store, ulid: str, path: str) -> int:
@@ -57,16 +40,36 @@ def put_output(store: Store, ulid: str, path: str) -> int:
 def differences(store: Store, ulid: str, ledger: Ledger) -> int:
     """Compares what the ledger calls stored with a listing of the store; what is not there as it should be is to be
     sent again. Returns how many. What lies there beside it goes: a supervisor that was killed, or a file that vanished,
-    between the sending of an object and the note of it left it unlisted. Raises StoreError."""
+    between the sending of an object and the note of it left it unlisted. But nothing goes once there is a manifest: it
+    may be what lists it. Raises StoreError."""
     listing = ((item.key, item.size, item.etag) for item in store.list(artifacts_prefix(ulid)))
     wrong, strays = ledger.unlike(listing)
-    store.delete(strays)
+    if strays and not has_manifest(store, ulid):
+        store.delete(strays)
     for entry in wrong:
         entry.sha256, entry.dirty = None, True
         if entry.phase is Phase.STORED:
             entry.phase, entry.due = Phase.READY, 0.0
         ledger.put(entry)
     return len(wrong)
+
+
+def ask_again(folder: str) -> None:
+    """Notes in the journal's folder that the files have as long again as after the script's end. Raises OSError."""
+    write_json(os.path.join(folder, _ASKED_AGAIN), {"at": time.time()})
+
+
+def asked_again_at(folder: str) -> float:
+    """When that was, in seconds since the epoch; 0 when nobody did."""
+    return float((read_json(os.path.join(folder, _ASKED_AGAIN)) or {"at": 0.0})["at"])
+
+
+def has_manifest(store: Store, ulid: str) -> bool:
+    """Whether the experiment has been brought to its end, whatever a catalog says. Raises StoreError."""
+    with suppress(ObjectMissing):
+        store.head(manifest_key(ulid))
+        return True
+    return False
 
 
 def put_manifest(

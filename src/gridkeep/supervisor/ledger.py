@@ -259,6 +259,20 @@ class Ledger:
         self._db.executemany("DELETE FROM forgotten WHERE artifact_id = ?", ((name,) for name in forgotten))
         self._db.execute("UPDATE folders SET dirty = 0 WHERE dirty")
 
+    def unpublish(self) -> None:
+        """The catalog has nothing: all that it shall list is to be sent again."""
+        self._db.execute("UPDATE entries SET dirty = 1 WHERE phase <> 'unchanged' AND NOT summarized")
+        self._db.execute("UPDATE folders SET dirty = 1")
+
+    def kept(self) -> tuple[int, int, int]:
+        """Files with bytes in the store that the run has not removed, their bytes, and missing files, as the catalog
+        sums them up."""
+        kept = "FILTER (WHERE sha256 IS NOT NULL AND phase <> 'removed')"
+        query = f"""SELECT count(*) {kept}, COALESCE(sum(size) {kept}, 0), count(*) FILTER (WHERE phase = 'missing')
+            FROM entries WHERE phase <> 'unchanged' AND NOT summarized"""
+        files, size, missing = self._db.execute(query).fetchone()
+        return files, size, missing
+
     def count(self, phase: Phase) -> int:
         return int(self._db.execute("SELECT count(*) FROM entries WHERE phase = ?", (phase,)).fetchone()[0])
 

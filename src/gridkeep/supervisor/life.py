@@ -28,6 +28,7 @@ from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.lookout import Lookout
 from gridkeep.supervisor.outcome import Verdict, verdict_of
 from gridkeep.supervisor.prepare import Preparation
+from gridkeep.supervisor.record import keep_record, put_record
 from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.settle import Changed
 
@@ -38,7 +39,8 @@ _SEEING = ("c", "python")  # the modes in which every write is recorded
 
 
 class Withdrawn(Exception):
-    """The experiment is being deleted, or was stopped before its script began: there is nothing left to do for it."""
+    """The experiment is being deleted, was stopped before its script began, or the catalog does not know it (it was lost:
+    journal and script are left as they are): there is nothing to do for it now."""
 
 
 class Life:
@@ -76,6 +78,7 @@ class Life:
 
     def run(self) -> None:
         """Raises Withdrawn when somebody deletes the experiment meanwhile, or stops it before its script begins."""
+        self._keeper.publisher.remind()
         while True:
             if self._start():
                 if self._mode() == "watch":
@@ -95,18 +98,20 @@ class Life:
             return True
         if self._ledger.fact("start_error") or self._ledger.fact("stop_reason"):
             return False
+        if (reason := self._stop_requested()) is not None:
+            self._ledger.set_fact("stop_reason", reason)
+            return False
         try:
-            if (reason := self._stop_requested()) is not None:
-                self._ledger.set_fact("stop_reason", reason)
-                return False
             launch = self._prepared.prepare()
         except (GridError, OSError) as error:
             message = error.message if isinstance(error, GridError) else f"{error.strerror}: {error.filename}"
             self._ledger.set_fact("start_error", message)
             return False
         self._set_off()
+        with contextlib.suppress(OSError):
+            keep_record(self._home, self._run, self._experiment)
         with contextlib.suppress(StoreError):
-            finish.put_record(self._store, self._run, self._experiment)
+            put_record(self._store, self._run, self._experiment)
         if self._prepared.foreseen:
             self._lookout.begin()
         deadline, again = time.monotonic() + _START_PATIENCE, 0.0
@@ -151,7 +156,8 @@ class Life:
         self._end_orphans()
         verdict = self._verdict()
         self._update(state=State.SYNCING, ended_at=verdict.ended_at, capture=self._capture_record())
-        deadline = time.monotonic() + max(0.0, verdict.ended_at + self._settings.sync_timeout - time.time())
+        since = max(verdict.ended_at, finish.asked_again_at(self._folder))
+        deadline = time.monotonic() + max(0.0, since + self._settings.sync_timeout - time.time())
         self._sweep()
         self._keeper.finish_up()
         while True:
@@ -170,7 +176,7 @@ class Life:
                 finish.put_output(self._store, self._id, self._output)
             if finish.differences(self._store, self._id, self._ledger):
                 return False
-            self._keeper.publisher.publish()
+            self._keeper.publisher.publish_all()
             final = replace(
                 self._experiment,
                 state=verdict.state,
@@ -182,7 +188,7 @@ class Life:
                 waiting_for=None,
                 capture=self._capture_record(),
             )
-            finish.put_record(self._store, self._run, final)
+            put_record(self._store, self._run, final)
             digest = finish.put_manifest(
                 self._store, self._run, final, self._ledger, self._keeper.publisher, self._folder
             )
@@ -265,7 +271,8 @@ class Life:
             with contextlib.suppress(CatalogError):
                 experiment = self._catalog.experiment(self._id)
                 if experiment is None:
-                    self._session.stop()
+                    if any(one.experiment_id == self._id for one in self._catalog.deleting()):
+                        self._session.stop()
                     raise Withdrawn
                 self._asked = experiment.stop_requested
         return self._asked

@@ -6,8 +6,10 @@ The ledger is ahead, the catalog lags: when the catalog does not answer, the ent
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from gridkeep.catalog.base import Catalog
+from gridkeep.errors import CatalogError
 from gridkeep.model import Artifact, ArtifactState
 from gridkeep.supervisor.ledger import Entry, Ledger, Phase
 
@@ -46,6 +48,21 @@ class Publisher:
                 self._ledger.published([entry.path for entry in entries], forgotten)
             if len(entries) < _BATCH:
                 return
+
+    def publish_all(self) -> None:
+        """As `publish`, and sees to it that the catalog sums up to what the ledger says: one that is older than the ledger
+        lacks what it was told before."""
+        self.publish()
+        found = self._catalog.experiment(self._id)
+        if found is not None and (found.artifacts, found.bytes, found.missing) != self._ledger.kept():
+            self._ledger.unpublish()
+            self.publish()
+
+    def remind(self) -> None:
+        """All is to be sent again where the catalog has nothing: it was lost, and rebuilt without what is under way."""
+        with suppress(CatalogError):
+            if not self._catalog.artifacts(self._id, limit=1):
+                self._ledger.unpublish()
 
     def artifacts(self) -> Iterator[Artifact]:
         """All of the experiment, sorted by listed path: what the manifest says."""

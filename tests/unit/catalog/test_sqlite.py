@@ -177,6 +177,34 @@ def test_what_is_no_catalog_is_refused_in_words(tmp_path, path):
         open_catalog(path)
 
 
+def test_the_hint_for_a_damaged_one_is_the_way_out(path):
+    Path(path).write_bytes(b"not a database, but long enough to look like one" * 100)
+    with pytest.raises(CatalogError) as refused:
+        open_catalog(path)
+    rebuild = f"`grid catalog rebuild file://{os.path.dirname(path)}/store`"
+    assert refused.value.hint is not None and rebuild in refused.value.hint
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_catalog_that_is_taken_away_is_not_used_any_more(path, replaced):
+    catalog = open_catalog(path)
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        Path(name).unlink()
+    if replaced:
+        open_catalog(path).close()
+    for action in (
+        catalog.last_change,
+        lambda: catalog.put_cluster(Cluster(name="a", engine="e", store="s")),
+    ):
+        with pytest.raises(HomeError, match="taken away or replaced") as refused:
+            action()
+        assert refused.value.hint is not None and "grid catalog rebuild" in refused.value.hint
+    catalog.close()
+    again = open_catalog(path)
+    assert again.clusters() == []
+    again.close()
+
+
 def test_a_full_disk_is_told_as_such(path):
     database = SqliteDatabase(path)
     database.rows("PRAGMA max_page_count = 4")

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from gridkeep import capture
-from gridkeep.model import Cluster
+from gridkeep.model import Cluster, new_ulid
 from gridkeep.settings import Settings
 from tests.unit.made import make_run
 
@@ -89,6 +89,16 @@ def test_a_store_that_is_away_is_a_failure_in_words(context, call):
     assert findings(answer)["store away"]["level"] == "failed"
     assert "/nowhere/at/all" in findings(answer)["store away"]["text"]
     assert findings(answer)["store local"]["level"] == "ok"
+
+
+def test_what_the_catalog_does_not_know_is_a_warning(context, call):
+    assert "leftovers" not in findings(call("doctor", "--json"))
+    os.mkdir(context.home.journal(new_ulid()))
+    os.mkdir(context.home.work(new_ulid()))
+    found = findings(call("doctor", "--json"))["leftovers"]
+    assert (found["level"], found["experiments"]) == ("warning", 2)
+    assert "2 experiments in the home are not in the catalog" in found["text"]
+    assert f"`grid catalog rebuild file://{context.home.store}`" in found["text"]
 
 
 def test_an_open_home_is_a_warning(context, call):

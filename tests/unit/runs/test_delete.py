@@ -9,7 +9,7 @@ import pytest
 
 from gridkeep.errors import Conflict, StoreUnavailable
 from gridkeep.files import take_lock
-from gridkeep.model import Experiment
+from gridkeep.model import Cluster, Experiment
 from gridkeep.runs import delete as module
 from gridkeep.runs.context import open_context
 from gridkeep.runs.delete import Erased, delete, finish_deletions
@@ -187,6 +187,17 @@ def test_a_store_that_is_away_loses_nothing(context):
         os.rename(f"{context.home.store}-away", context.home.store)
     assert len(context.catalog.deleting()) == 1
     assert finish_deletions(context).objects == 4
+    assert context.catalog.deleting() == []
+
+
+def test_another_store_that_is_away_holds_nothing_up(context, tmp_path):
+    """Only that of the run's own cluster is asked, also when the run's record is hidden with its last experiment."""
+    context.catalog.put_cluster(Cluster(name="a-usb-disk", engine="local", store=f"file://{tmp_path}/away"))
+    run, experiments = make_run(context, "my-run", ["completed", "completed"])
+    furnish(context, run, experiments)
+    erased = delete(context, pick(context, ["my-run"]))
+    assert erased.experiments == 2
+    assert objects(context) == []
     assert context.catalog.deleting() == []
 
 

@@ -1,0 +1,121 @@
+"""What goes from the home, and above all what does not: whatever the catalog does not know, or was not proven complete."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gridkeep.model import new_ulid
+from gridkeep.supervisor.cleanup import clean, clean_abandoned, leftovers, submitting
+from gridkeep.supervisor.record import keep_submission
+from tests.unit.made import finish, make_run, quiet_home
+
+PROOF = "0" * 64
+
+
+@pytest.fixture
+def context(home):
+    with quiet_home(home) as context:
+        yield context
+
+
+def furnish(context, *ulids):
+    for ulid in ulids:
+        for folder in (context.home.work(ulid), context.home.journal(ulid)):
+            Path(folder, "inner").mkdir(parents=True)
+            Path(folder, "inner/file").write_text("x")
+
+
+def there(context):
+    return {name for part in ("work", "journal") for name in os.listdir(Path(context.home.path, part))}
+
+
+def test_what_the_catalog_does_not_know_stays(context):
+    ulids = {new_ulid() for _ in range(3)}
+    furnish(context, *ulids)
+    clean_abandoned(context.home, context.catalog)
+    assert there(context) == ulids
+    assert leftovers(context.home, context.catalog) == ulids
+
+
+def test_only_what_was_proven_complete_goes(context):
+    run, (proven, unproven) = make_run(context, "r", ["running", "running"])
+    furnish(context, run.ulid, proven.experiment_id, unproven.experiment_id)
+    finish(context, proven, manifest_sha256=PROOF)
+    finish(context, unproven, "failed", outcome="lost")
+    for name in ("r-exp0", "r-exp1"):
+        clean(context.home, context.catalog, context.catalog.experiment(name))
+    assert there(context) == {run.ulid, unproven.experiment_id}
+    context.catalog.update_experiment(unproven.experiment_id, manifest_sha256=PROOF)
+    clean(context.home, context.catalog, context.catalog.experiment("r-exp1"))
+    assert there(context) == set()
+
+
+def test_what_never_began_goes_without_a_proof(context):
+    run, (queued,) = make_run(context, "r", ["queued"])
+    furnish(context, run.ulid)
+    context.catalog.request_stop(queued.experiment_id, "stopped")
+    clean(context.home, context.catalog, context.catalog.experiment("r-exp0"))
+    assert there(context) == set()
+
+
+@pytest.mark.parametrize("moment", ["in the midst", "recorded"])
+def test_a_submission_that_was_killed(context, home, moment):
+    """Half-way nothing of it stays; once the catalog has it, all of it does, also when the catalog is lost later."""
+    run, _ = make_run(context, "r", ["queued"])
+    ulid = run.ulid if moment == "recorded" else new_ulid()
+    program = (
+        "import os, sys\n"
+        "from gridkeep.settings import Home\n"
+        "from gridkeep.supervisor.cleanup import submitting\n"
+        "home, ulid = Home(sys.argv[1]), sys.argv[2]\n"
+        "with submitting(home, ulid):\n"
+        "    os.mkdir(home.work(ulid) + '.partial'); print('in', flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, home, ulid], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"in\n"
+    clean_abandoned(context.home, context.catalog)
+    assert there(context) == {ulid, f"{ulid}.partial"}, "it is still at work"
+    assert leftovers(context.home, context.catalog) == set()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    clean_abandoned(context.home, context.catalog)
+    if moment == "recorded":
+        context.catalog.finish_delete(
+            context.catalog.experiment("r-exp0").experiment_id
+        )  # the catalog forgets it
+        clean_abandoned(context.home, context.catalog)
+        assert ulid in there(context)
+    else:
+        assert there(context) == set()
+
+
+def test_the_mark_goes_with_the_block_and_not_with_an_error(context):
+    ulid, other = new_ulid(), new_ulid()
+    with submitting(context.home, ulid):
+        Path(context.home.journal(ulid), "environ.json").write_text("{}")
+    assert os.listdir(context.home.journal(ulid)) == ["environ.json"]
+    with pytest.raises(RuntimeError), submitting(context.home, other):
+        raise RuntimeError
+    clean_abandoned(context.home, context.catalog)
+    assert there(context) == {ulid}
+
+
+def test_leftovers_are_experiments_of_runs_that_are_unknown(context):
+    run, experiments = make_run(context, "r", ["queued", "queued", "running"])
+    furnish(context, run.ulid, experiments[2].experiment_id)
+    keep_submission(context.home, "file:///s", run, experiments)
+    Path(context.home.journal(run.ulid), "environ.json").write_text("{}")
+    assert leftovers(context.home, context.catalog) == set()
+    context.catalog.begin_delete([each.experiment_id for each in experiments])
+    assert leftovers(context.home, context.catalog) == set(), "being deleted"
+    for each in experiments:
+        context.catalog.finish_delete(each.experiment_id)
+    assert leftovers(context.home, context.catalog) == {each.experiment_id for each in experiments}
