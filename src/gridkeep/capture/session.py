@@ -39,7 +39,7 @@ COUNTERS = (
     "unreadable",  # of the lost: processes that may not be inspected
     "io_uring",  # refused, so that programs fall back to calls that can be seen
     "watchdog",  # answered by the guard because the shim was too slow
-    "guard",  # answered by the guard after the shim's death
+    "guard",  # answered by the guard: the shim was stuck, or dead
 )
 SHARED_SIZE = 2 * mmap.PAGESIZE  # counters in the first page, the receive buffer in the second
 NATIVE_SHIM = os.path.join(_HERE, "native", "gridkeep-shim")

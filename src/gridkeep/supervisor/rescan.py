@@ -46,7 +46,7 @@ class Rescan:
         with self._ledger.transaction():
             for entry in self._ledger.settled():
                 if _changed(entry):
-                    counted = unexpected and entry.phase is not Phase.IGNORED
+                    counted = unexpected and entry.phase is not Phase.IGNORED and not _awaited(entry)
                     self._tracker.found(entry.path, ABSENT, now, unexpected=counted)
             for path, st, before in self._ledger.unseen_changes(self._trees.walk(), captured=unexpected):
                 is_file = stat.S_ISREG(st.st_mode)
@@ -106,6 +106,13 @@ class Rescan:
         below = self._ledger.unseen_changes(self._trees.below(folder), captured=False)
         for path, st, before in below:
             self._tracker.found(path, before, now, proven=stat.S_ISREG(st.st_mode))
+
+
+def _awaited(entry: Entry) -> bool:
+    """Whether a record told of an opening that had not taken place when it was last looked for: on a busy machine any time
+    may go by between the two."""
+    gone = entry.phase is Phase.REMOVED or (entry.phase is Phase.UNCHANGED and entry.created)
+    return gone and entry.renamed_to is None
 
 
 def _changed(entry: Entry) -> bool:

@@ -143,15 +143,21 @@ def test_a_call_that_takes_place_long_after_its_record(bench):
 
 
 def test_a_call_that_takes_place_when_nobody_looks_any_more(bench):
-    """It is found at the end at the latest, wherever it lies."""
+    """It is found at the end at the latest, wherever it lies; a record told of it, so that it is no find of the sweep."""
     bench.record(Op.OPEN, "late")
+    for name in ("again", "unseen"):
+        bench.write(name)
+        bench.remove(name)
+    bench.record(Op.OPEN, "again")
     bench.look()
     assert bench.look() == []
-    (bench.tree / "late").write_text("x")
+    for name in ("late", "again", "unseen"):
+        (bench.tree / name).write_text("x")
     Rescan(bench.ledger, bench.tracker, Trees(b"/nowhere/else", b"/nowhere/home")).look(
         bench.now, unexpected=True
     )
-    assert [send.listed for send in bench.look()] == [b"late"]
+    assert sorted(send.listed for send in bench.look()) == [b"again", b"late", b"unseen"]
+    assert bench.ledger.totals()["swept"] == 1
 
 
 def test_a_file_made_and_removed_is_removed(bench):
