@@ -25,7 +25,8 @@ static int open_path(const struct base *base, const char *text, int flags)
     return (int)syscall(SYS_openat2, base->fd, text, &how, sizeof how);
 }
 
-/* Opens the folder of what `text` names; `name` is its last name, inside `text`. -1: there is none to be told apart. */
+/* The folder of what `text` names, a descriptor to be closed unless it is the base's own; `name` is its last name, inside
+ * `text`. -1: there is none to be told apart. */
 static int open_parent(const struct base *base, const char *text, const char **name)
 {
     char parent[PATH_MAX];
@@ -34,7 +35,7 @@ static int open_parent(const struct base *base, const char *text, const char **n
     if (!**name || strcmp(*name, ".") == 0 || strcmp(*name, "..") == 0)
         return -1;
     if (!slash)
-        return open_path(base, ".", O_DIRECTORY);
+        return base->fd;
     memcpy(parent, text, (size_t)(*name - text)); /* with the slash: a link there is followed */
     parent[*name - text] = 0;
     return open_path(base, parent, O_DIRECTORY);
@@ -56,44 +57,34 @@ static bool is_on_our_mount(pid_t tid, const struct sight *sight, const struct t
     return true;
 }
 
-static int path_at_once(const struct base *base, int fd, const struct sight *sight, struct target *target)
-{
-    int error = path_of(fd, sight, target);
-    return error || is_on_our_mount(base->tid, sight, target) ? error : WALK;
-}
-
-/* `text` as a name in its folder: when nothing is there, or what is there lies too deep for the kernel to tell. */
-static int by_parent(const struct base *base, const char *text, struct target *target)
+/* What is called `name` in an open folder: there, or a name for something new. */
+static int in_folder(const struct base *base, int folder, const char *name, bool follow, struct target *target)
 {
     struct sight sight;
-    const char *name;
-    int folder = open_parent(base, text, &name);
-    if (folder < 0)
+    int error = look_at(folder, name, AT_SYMLINK_NOFOLLOW, &sight);
+    bool there = !error;
+    if (error == ENOENT)
+        error = look_through(folder, &sight);
+    if (error || is_skipped(&sight) || (there && follow && S_ISLNK(sight.stamp.mode)))
         return WALK;
-    int error = look_through(folder, &sight);
-    if (!error)
-        error = is_skipped(&sight) ? WALK : path_at_once(base, folder, &sight, target);
-    close(folder);
-    return error ? error : join(target, name);
+    target->stamp = there ? sight.stamp : (struct stamp){0};
+    error = path_of_folder(folder, target);
+    if (!error && there)
+        error = join(target, name);
+    if (!error && !is_on_our_mount(base->tid, &sight, target))
+        return WALK;
+    return error || there ? error : join(target, name);
 }
 
 static int from_base(const struct base *base, const char *text, bool follow, struct target *target)
 {
-    struct sight sight;
-    int fd = open_path(base, text, 0);
-    target->stamp = (struct stamp){0};
-    if (fd < 0)
-        return errno == ENOENT ? by_parent(base, text, target) : WALK;
-    int error = look_through(fd, &sight);
-    if (!error && (is_skipped(&sight) || (follow && S_ISLNK(sight.stamp.mode))))
-        error = WALK;
-    if (!error) {
-        target->stamp = sight.stamp;
-        error = path_at_once(base, fd, &sight, target);
-        if (error == EOVERFLOW)
-            error = by_parent(base, text, target);
-    }
-    close(fd);
+    const char *name;
+    int folder = open_parent(base, text, &name);
+    if (folder < 0)
+        return WALK;
+    int error = in_folder(base, folder, name, follow, target);
+    if (folder != base->fd)
+        close(folder);
     return error;
 }
 

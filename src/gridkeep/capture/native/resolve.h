@@ -19,7 +19,7 @@ struct sight {
 
 /* Our own world, to tell another's from it. */
 struct world {
-    int proc_folder, own_fds; /* descriptors of /proc and /proc/self/fd, to be quicker there */
+    int proc_folder, own_fds, root_folder; /* descriptors of /proc, /proc/self/fd and / */
     uint64_t proc, sys;       /* devices */
     struct stamp root, users, mounts;
 };
@@ -35,6 +35,7 @@ int open_base(pid_t tid, int dirfd); /* a new descriptor of the folder that its 
 int open_root(pid_t tid);
 
 int join(struct target *target, const char *name);
+int path_of_folder(int folder, struct target *target); /* may be VANISHED or WALK */
 int path_of(int fd, const struct sight *sight, struct target *target); /* may be VANISHED */
 bool leads_to(const char *path, const struct sight *sight); /* whether we see under this path what the thread sees */
 

@@ -2,6 +2,7 @@
 #include "resolve.h"
 
 #include <dirent.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #ifndef STATX_MNT_ID_UNIQUE /* Linux >= 6.8 */
@@ -48,7 +49,8 @@ int resolve_prepare(void)
     struct sight proc, sys, root, users, mounts;
     world.proc_folder = open("/proc", LOOK | O_DIRECTORY);
     world.own_fds = open("/proc/self/fd", LOOK | O_DIRECTORY);
-    if (world.proc_folder < 0 || world.own_fds < 0)
+    world.root_folder = open("/", LOOK | O_DIRECTORY);
+    if (world.proc_folder < 0 || world.own_fds < 0 || world.root_folder < 0)
         return errno;
     int error = look_at(AT_FDCWD, "/proc", 0, &proc);
     if (!error)
@@ -163,6 +165,24 @@ static int climb(int folder, struct target *target)
     if (error)
         return EOVERFLOW;
     return *at ? join(target, at + 1) : 0;
+}
+
+/* By way of a current folder, our own: half as long as by a link of /proc. We do not stay, or its disk could not be
+ * unmounted. */
+int path_of_folder(int folder, struct target *target)
+{
+    if (fchdir(folder) < 0)
+        return WALK;
+    long length = syscall(SYS_getcwd, target->path, PATH_MAX); /* with its final NUL */
+    int error = length < 0 ? errno : 0;
+    if (fchdir(world.root_folder) < 0)
+        return errno;
+    if (error == ENOENT)
+        return VANISHED;
+    if (error || target->path[0] != '/')
+        return error == ERANGE || error == ENAMETOOLONG ? climb(folder, target) : WALK;
+    target->length = (size_t)length - 1;
+    return 0;
 }
 
 bool leads_to(const char *path, const struct sight *sight)
