@@ -17,7 +17,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any
 
-from gridkeep.capture.journal import ABSENT, Stamp
+from gridkeep.capture.journal import Stamp
 from gridkeep.model import new_ulid
 
 UNKNOWN_INO = -1  # pre-state that cannot be trusted: whatever is there counts as written
@@ -58,7 +58,7 @@ class Entry:
     first_at_ns: int = 0  # time of the first record
     opened: bool = False  # for writing: only then can its content have changed in place
     proven: bool = False  # a version that the run wrote was seen to exist
-    renamed_to: bytes | None = None  # listed path of the new name, while nothing has come under the old one
+    renamed_to: bytes | None = None  # it left: listed path of its new name, b"" for none; None: it did not
     leasable: bool = True  # whether a lease may be tried on it
     rewrites: int = 0
     touched_at: float = 0.0
@@ -102,7 +102,9 @@ CREATE TABLE IF NOT EXISTS folders (
     path BLOB, phase TEXT, artifact_id TEXT, reason TEXT, count INTEGER, dirty INTEGER, PRIMARY KEY (path, phase)
 );
 CREATE TABLE IF NOT EXISTS forgotten (artifact_id TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS snapshot (path BLOB PRIMARY KEY, ino INTEGER, size INTEGER, mtime_ns INTEGER);
+CREATE TABLE IF NOT EXISTS snapshot (
+    path BLOB PRIMARY KEY, ino INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER
+);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value);
 """
 _CONSTANT = ("path", "artifact_id", "listed")  # so that their indexes are left alone when an entry moves on
@@ -127,6 +129,8 @@ class Ledger:
         self._db.execute("PRAGMA cache_size=-8192")
         self._db.execute("PRAGMA temp_store=FILE")
         self._db.executescript(_SCHEMA)
+        if "ctime_ns" not in [row[1] for row in self._db.execute("PRAGMA table_info(snapshot)")]:
+            self._db.execute("ALTER TABLE snapshot ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0")  # since 0.1.0
         # Monotonic times of a supervisor before us mean nothing: look at everything that is under way now.
         self._db.execute(
             "UPDATE entries SET due = 0, touched_at = 0, unsaved_since = 0 WHERE due IS NOT NULL"
@@ -330,34 +334,41 @@ class Ledger:
         with self.transaction():
             self._db.execute("DELETE FROM snapshot")
             rows = ((path, *_snapshot_row(st)) for path, st in found)
-            self._db.executemany("INSERT INTO snapshot VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT INTO snapshot VALUES (?, ?, ?, ?, ?)", rows)
 
-    def before(self, path: bytes) -> Stamp | None:
-        """What was there before the script started, as far as the snapshot tells (ABSENT for a folder); None: nothing."""
-        query = "SELECT ino, size, mtime_ns FROM snapshot WHERE path = ?"
-        if (row := self._db.execute(query, (path,)).fetchone()) is None:
-            return None
-        ino, size, mtime_ns = row
-        return Stamp(0, ino, size, mtime_ns, 0, stat.S_IFREG) if ino else ABSENT
+    def was_there(self, path: bytes) -> bool:
+        """Whether something was there before the script started, as far as the snapshot tells."""
+        return self._before(path) is not None
 
     def unseen_changes(
-        self, found: Iterable[tuple[bytes, os.stat_result]]
+        self, found: Iterable[tuple[bytes, os.stat_result]], *, captured: bool
     ) -> Iterator[tuple[bytes, os.stat_result, Stamp]]:
-        """Of what there is now, all that differs from the snapshot and that no entry tells of, with how it was."""
+        """Of what there is now, all that differs from the snapshot and that no entry tells of, with how it was. Where the
+        run is `captured`, one that differs in its ctime alone was not written: its opening would have been seen."""
         for path, st in found:
             if self._db.execute("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone():
                 continue
-            before = self.before(path) or ABSENT
-            if (before.ino, before.size, before.mtime_ns) != _snapshot_row(st):
-                yield path, st, before
+            before, now = self._before(path) or _NOTHING, _snapshot_row(st)
+            if (before[:3] != now[:3]) if captured else (before != now):
+                ino, size, mtime_ns, ctime_ns = before
+                mode = stat.S_IFREG if ino else 0
+                yield path, st, Stamp(st.st_dev, ino, size, mtime_ns, 0 if captured else ctime_ns, mode)
+
+    def _before(self, path: bytes) -> tuple[int, int, int, int] | None:
+        query = "SELECT ino, size, mtime_ns, ctime_ns FROM snapshot WHERE path = ?"
+        row: tuple[int, int, int, int] | None = self._db.execute(query, (path,)).fetchone()
+        return row
 
 
-def _snapshot_row(st: os.stat_result) -> tuple[int, int, int]:
-    """Inode, size and mtime; of a folder only that it was there."""
-    if stat.S_ISDIR(st.st_mode):
-        return 0, 0, 0
+_NOTHING = (0, 0, 0, 0)
+
+
+def _snapshot_row(st: os.stat_result) -> tuple[int, int, int, int]:
+    """Inode, size, mtime and ctime; of a folder only when something in it last came or went."""
     stamp = Stamp.of(st)
-    return stamp.ino, stamp.size, stamp.mtime_ns
+    if stat.S_ISDIR(st.st_mode):
+        return 0, 0, stamp.mtime_ns, 0
+    return stamp.ino, stamp.size, stamp.mtime_ns, stamp.ctime_ns
 
 
 def new_artifact_id() -> str:

@@ -25,8 +25,8 @@ static int open_path(const struct base *base, const char *text, int flags)
     return (int)syscall(SYS_openat2, base->fd, text, &how, sizeof how);
 }
 
-/* The folder of what `text` names, a descriptor to be closed unless it is the base's own; `name` is its last name, inside
- * `text`. -1: there is none to be told apart. */
+/* The folder of what `text` names, a descriptor to be closed unless it is the base's own; `name` is its last name,
+ * inside `text`. -1: there is none to be told apart. */
 static int open_parent(const struct base *base, const char *text, const char **name)
 {
     char parent[PATH_MAX];
