@@ -129,8 +129,9 @@ class Ledger:
         self._db.execute("PRAGMA cache_size=-8192")
         self._db.execute("PRAGMA temp_store=FILE")
         self._db.executescript(_SCHEMA)
+        # A ledger that an earlier version began.
         if "ctime_ns" not in [row[1] for row in self._db.execute("PRAGMA table_info(snapshot)")]:
-            self._db.execute("ALTER TABLE snapshot ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0")  # since 0.1.0
+            self._db.execute("ALTER TABLE snapshot ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0")
         # Monotonic times of a supervisor before us mean nothing: look at everything that is under way now.
         self._db.execute(
             "UPDATE entries SET due = 0, touched_at = 0, unsaved_since = 0 WHERE due IS NOT NULL"
