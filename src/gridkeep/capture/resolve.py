@@ -53,6 +53,8 @@ class Resolver:
             self._skipped.add(os.stat("/sys").st_dev)
         except OSError:
             pass
+        self._own_fds = os.open("/proc/self/fd", _LOOK)
+        self._tid, self._thread = 0, -1  # the last one that was looked at, and its folder in /proc
         self._root = _identity(os.stat("/"))
         self._users = os.stat("/proc/self/ns/user").st_ino
         self._mounts = os.stat("/proc/self/ns/mnt").st_ino
@@ -60,11 +62,12 @@ class Resolver:
     def resolve(self, tid: int, dirfd: int, text: bytes, *, follow: bool, in_root: bool = False) -> Target:
         """`follow`: whether the call follows a symbolic link in the last place; `in_root`: whether the folder is to be
         its root (openat2's RESOLVE_IN_ROOT)."""
-        same_mounts = os.stat(b"/proc/%d/ns/mnt" % tid).st_ino == self._mounts
-        ours = same_mounts and not in_root and _identity(os.stat(b"/proc/%d/root" % tid)) == self._root
+        thread, mounts = self._world_of(tid)
+        same_mounts = mounts == self._mounts
+        ours = same_mounts and not in_root and _identity(os.stat("root", dir_fd=thread)) == self._root
         for _ in range(_TRIES if text else 0):
             try:
-                if ours and (found := self._at_once(tid, dirfd, text, follow)):
+                if ours and (found := self._at_once(thread, dirfd, text, follow)):
                     return found
                 with _Walk(tid, dirfd, self._proc, from_root=text.startswith(b"/"), in_root=in_root) as walk:
                     return self._at_the_end(walk, walk.go(text, follow), same_mounts)
@@ -76,31 +79,57 @@ class Resolver:
                 raise
         raise NoTarget
 
-    def _at_once(self, tid: int, dirfd: int, text: bytes, follow: bool) -> Target | None:
-        """By the kernel's own look-up; None when there is anything on the way that has to be walked to."""
-        base, name = AT_FDCWD, b""
-        try:
-            if not text.startswith(b"/"):
-                base = _open_base(tid, dirfd)
+    def _world_of(self, tid: int) -> tuple[int, int]:
+        """The thread's folder in /proc, and its mount namespace. The folder is kept open, for mostly the same thread comes
+        again; once that is gone nothing is found there, also when another has got its number."""
+        if tid == self._tid:
             try:
-                fd = open_path(base, text)
-            except FileNotFoundError:
-                parent, name = os.path.split(text)
-                if name in _NO_NAMES:
-                    return None
-                fd = open_path(base, (parent or b".") + b"/", os.O_DIRECTORY)
+                return self._thread, os.stat("ns/mnt", dir_fd=self._thread).st_ino
+            except OSError:
+                pass
+        folder = os.open(b"/proc/%d" % tid, _LOOK)
+        if self._thread >= 0:
+            os.close(self._thread)
+        self._tid, self._thread = tid, folder
+        return folder, os.stat("ns/mnt", dir_fd=folder).st_ino
+
+    def _at_once(self, thread: int, dirfd: int, text: bytes, follow: bool) -> Target | None:
+        """By the kernel's own look-up; None when there is anything on the way that has to be walked to."""
+        parent, slash, name = text.rpartition(b"/")
+        if name in _NO_NAMES:
+            return None
+        opened: list[int] = []
+        try:
+            folder = AT_FDCWD
+            if not text.startswith(b"/"):
+                folder = os.open("cwd" if dirfd == AT_FDCWD else f"fd/{dirfd}", _LOOK, dir_fd=thread)
+                opened.append(folder)
+            if slash:
+                folder = open_path(folder, parent + slash, os.O_DIRECTORY)
+                opened.append(folder)
+            return self._in_folder(folder, name, follow)
         except OSError:
             return None
         finally:
-            if base >= 0:
-                os.close(base)
+            for fd in opened:
+                os.close(fd)
+
+    def _in_folder(self, folder: int, name: bytes, follow: bool) -> Target | None:
+        """What is called so there, or a name for something new. Raises _Vanished, OSError."""
+        stamp = ABSENT
         try:
-            st = os.fstat(fd)
-            if st.st_dev in self._skipped or (follow and not name and stat.S_ISLNK(st.st_mode)):
+            st = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if follow and stat.S_ISLNK(st.st_mode):
                 return None
-            return _target(fd, st, name)
-        finally:
-            os.close(fd)
+            stamp = Stamp.of(st)
+        except FileNotFoundError:
+            st = os.fstat(folder)
+        if st.st_dev in self._skipped:
+            return None
+        path = os.readlink(b"%d" % folder, dir_fd=self._own_fds)
+        if path.endswith(_DELETED) and not _leads_to(path, os.fstat(folder)):
+            raise _Vanished
+        return Target(os.path.join(path, name), stamp)
 
     def _at_the_end(self, walk: _Walk, name: bytes, same_mounts: bool) -> Target:
         st = os.fstat(walk.here)
