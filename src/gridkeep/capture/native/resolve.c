@@ -9,7 +9,7 @@
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 
-#define TRIES 5   /* of looking again at what others remove while we look */
+#define TRIES 50  /* of looking again at what others remove while we look */
 #define MOUNTS 16 /* that are remembered */
 
 /* Where a look-up of the kernel's starts, and what it must not do on its way for us to see what the thread sees. */
