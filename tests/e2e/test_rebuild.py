@@ -441,6 +441,31 @@ def test_an_unfinished_run_of_another_home(grid: Grid, tmp_path: Path) -> None:
     assert other.json("artifacts", "u") == grid.json("artifacts", "u")
 
 
+def test_a_catalog_that_is_older_than_the_journal(grid: Grid) -> None:
+    """A copy from the midst of the run: its supervisor goes on from the journal, and the catalog learns what it lacks."""
+    submitted(grid, WORKS_ON, name="s")
+    wait_for(lambda: listed(grid, "s").get("3.bin", {}).get("state") == "stored" or None)
+    with sqlite3.connect(grid.home / "catalog.db") as now, sqlite3.connect(grid.home / "backup") as backup:
+        now.backup(backup)
+    wait_for(lambda: listed(grid, "s").get("30.bin", {}).get("state") == "stored" or None)
+    lose_catalog(grid)
+    (grid.home / "backup").rename(grid.home / "catalog.db")
+    check_work(grid, "s")
+    assert len(grid.json("artifacts", "s")) == 61
+
+
+def test_a_store_by_another_name(grid: Grid, tmp_path: Path) -> None:
+    """What is under way here is known by what the store holds, not by how its place is written."""
+    submitted(grid, WORKS_ON, name="s")
+    wait_for(lambda: listed(grid, "s").get("3.bin", {}).get("state") == "stored" or None)
+    kill(engines(grid) + supervisors(grid))
+    lose_catalog(grid)
+    (tmp_path / "link").symlink_to(grid.home / "store")
+    done = grid("catalog", "rebuild", f"file://{tmp_path}/link")
+    assert "s: 1 experiment brought back unfinished, going on" in done.stdout
+    check_work(grid, "s")
+
+
 def test_a_catalog_that_is_older_than_what_happened(grid: Grid) -> None:
     """A copy from before the run began to work: nothing is executed again, nothing that was kept is removed."""
     submitted(

@@ -22,6 +22,7 @@ from gridkeep.runs.pick import Picked
 from gridkeep.runs.stop import stop
 from gridkeep.stores.base import Store
 from gridkeep.stores.keys import experiment_prefix
+from gridkeep.supervisor.cleanup import has_begun
 from gridkeep.supervisor.copying import remove_tree
 from gridkeep.supervisor.record import ULID, note_ended
 
@@ -131,7 +132,9 @@ def _erase(
     _erase_folders(home.work(ulid), f"{home.work(ulid)}.partial", home.journal(ulid))
     if _is_last(context, experiment):
         run_ulid = experiment.run_id.partition("_")[2]
-        if ULID.fullmatch(run_ulid):
+        if ULID.fullmatch(run_ulid) and not has_begun(
+            home, run_ulid
+        ):  # else others that the catalog does not know
             _erase_folders(home.work(run_ulid), home.journal(run_ulid))
     context.catalog.finish_delete(ulid)
     erased.experiments += 1

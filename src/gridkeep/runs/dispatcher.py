@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from gridkeep.engines.base import Capacity, Engine, Job, Phase
 from gridkeep.engines.local import LocalEngine
-from gridkeep.errors import CatalogError
+from gridkeep.errors import CatalogError, HomeError
 from gridkeep.files import take_lock
 from gridkeep.model import Experiment, Run, State
 from gridkeep.runs import delete
@@ -243,4 +243,9 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except (
+        HomeError
+    ) as error:  # above all, the catalog was taken away: whoever has another starts another of us
+        sys.exit(error.message)

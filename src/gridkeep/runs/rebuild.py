@@ -112,7 +112,11 @@ class _Rebuild:
         for run, experiments in find_unfinished(self._context, self._store, stored):
             for experiment in experiments:
                 let_sync_again(self._context.home, experiment)
-            there = self._catalog.restore(self._here(run), experiments)
+            try:
+                there = self._catalog.restore(self._here(run), experiments)
+            except Conflict as error:
+                self._result.problems.append(f"{run.name}: {error.message}")
+                continue
             self._note(run, there).resumed += len(experiments)
             self._resumed.update(one.experiment_id for one in experiments)
 

@@ -17,7 +17,7 @@ from gridkeep.model import Experiment, Run, State
 from gridkeep.runs.context import Context
 from gridkeep.settings import Home
 from gridkeep.stores.base import Store
-from gridkeep.supervisor.cleanup import leftovers
+from gridkeep.supervisor.cleanup import is_submitted_now, leftovers
 from gridkeep.supervisor.finish import ask_again
 from gridkeep.supervisor.record import ULID, Submitted, kept_record, kept_submission, read_record
 
@@ -33,11 +33,15 @@ def find_unfinished(
     """Each run of this store with those of its experiments that are here and that the catalog does not know; `stored` are
     the ULIDs that the store holds something of. Raises StoreError when the store does not answer."""
     home, unknown = context.home, leftovers(context.home, context.catalog)
+    hidden = {one.experiment_id for one in context.catalog.deleting()}
     for submitted in _submissions(home):
-        if submitted.store.rstrip("/") != store.uri.rstrip("/"):
-            continue
+        by_name = submitted.store.rstrip("/") == store.uri.rstrip("/")
+        if not by_name and stored.isdisjoint(one.experiment_id for one in submitted.experiments):
+            continue  # neither this store's name, nor this store by another name
         of_run = [
-            one for one in submitted.experiments if context.catalog.experiment(one.experiment_id) is None
+            one
+            for one in submitted.experiments
+            if one.experiment_id not in hidden and context.catalog.experiment(one.experiment_id) is None
         ]
         unknown.difference_update(one.experiment_id for one in of_run)
         here = [_as_it_stands(home, one) for one in of_run if has_ledger(home, one.experiment_id)]
@@ -46,7 +50,7 @@ def find_unfinished(
         if here:
             yield submitted.run, sorted(here, key=lambda one: one.index)
     for ulid in sorted(unknown):  # of a version that kept no submission
-        if has_ledger(home, ulid) and (found := kept_record(home, ulid) or _of_store(store, ulid, stored)):
+        if has_ledger(home, ulid) and ulid in stored and (found := _any_record(home, store, ulid)):
             yield found[0], [_as_it_stands(home, found[1])]
 
 
@@ -59,7 +63,9 @@ def let_sync_again(home: Home, experiment: Experiment) -> None:
 def _submissions(home: Home) -> Iterator[Submitted]:
     for name in sorted(os.listdir(home.journal(""))):
         with suppress(GridError):  # damaged: `leftovers` names its experiments
-            if ULID.fullmatch(name) and (submitted := kept_submission(home, name)) is not None:
+            if not ULID.fullmatch(name) or is_submitted_now(home, name):
+                continue
+            if (submitted := kept_submission(home, name)) is not None:
                 yield submitted
 
 
@@ -68,8 +74,14 @@ def _never_began(home: Home, submitted: Submitted, one: Experiment, stored: froz
     return ulid not in stored and ulid not in submitted.ended and not has_ledger(home, ulid)
 
 
-def _of_store(store: Store, ulid: str, stored: frozenset[str]) -> tuple[Run, Experiment] | None:
-    return read_record(store, ulid) if ulid in stored else None
+def _any_record(home: Home, store: Store, ulid: str) -> tuple[Run, Experiment] | None:
+    """That of the journal, else that of the store; None when neither is to be had."""
+    with suppress(GridError):
+        if kept := kept_record(home, ulid):
+            return kept
+    with suppress(GridError):
+        return read_record(store, ulid)
+    return None
 
 
 def _as_it_stands(home: Home, experiment: Experiment) -> Experiment:

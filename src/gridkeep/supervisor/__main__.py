@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.catalog.sqlite import open_catalog
-from gridkeep.errors import GridError, StoreError
+from gridkeep.errors import GridError, HomeError, StoreError
 from gridkeep.files import read_json, take_lock
 from gridkeep.model import Experiment, Outcome, State
 from gridkeep.settings import Home, load
@@ -84,4 +84,9 @@ def _is_past(home: Home, store: Store, experiment: Experiment) -> bool:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    try:
+        main(*sys.argv[1:3])
+    except (
+        HomeError
+    ) as error:  # above all, the catalog was taken away: whoever has another starts another of us
+        sys.exit(f"{sys.argv[2]}: {error.message}")

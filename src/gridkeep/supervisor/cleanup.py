@@ -7,6 +7,7 @@ what a submission left that was killed half-way is removed without it: a mark of
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bo
     """Removes an ended experiment's working copy and journal, and its run's with the last experiment. Repeating does no
     harm. `keep_tree`: something in the working copy could not be stored. One that was not proven complete, and had begun,
     keeps everything."""
-    if not _needs_nothing(experiment):
+    if not _needs_nothing(home, experiment):
         return
     note_ended(home, experiment.run_id.partition("_")[2], [experiment.experiment_id])
     if not keep_tree:
@@ -39,15 +40,33 @@ def clean_run(home: Home, catalog: Catalog, run_id: str) -> None:
     run = catalog.run(run_id)
     if run is None or run.state.active:
         return
-    if all(_needs_nothing(one) or _is_elsewhere(home, one) for one in catalog.experiments(run_id)):
+    if has_begun(home, run.ulid):  # also one that the catalog does not know
+        return
+    if all(_needs_nothing(home, one) or _is_elsewhere(home, one) for one in catalog.experiments(run_id)):
         remove_tree(home.work(run.ulid))
         remove_tree(home.journal(run.ulid))
 
 
-def _needs_nothing(experiment: Experiment) -> bool:
-    """Whether it has ended, and left nothing in the home that is not in the store."""
-    never_began = experiment.started_at is None and experiment.outcome not in (Outcome.SYNC, Outcome.LOST)
-    return not experiment.state.active and (experiment.manifest_sha256 is not None or never_began)
+def has_begun(home: Home, run_ulid: str) -> bool:
+    """Whether any experiment of the run has a journal here, as far as its submission tells."""
+    with suppress(GridError):
+        submitted = kept_submission(home, run_ulid)
+        return submitted is not None and any(
+            os.path.exists(home.journal(one.experiment_id)) for one in submitted.experiments
+        )
+    return False
+
+
+def _needs_nothing(home: Home, experiment: Experiment) -> bool:
+    """Whether it has ended, and left nothing in the home that is not in the store. That it never began is not for the
+    catalog alone to say, which may be an older copy."""
+    if experiment.state.active or experiment.manifest_sha256 is not None:
+        return not experiment.state.active
+    if experiment.started_at is not None or experiment.outcome in (Outcome.SYNC, Outcome.LOST):
+        return False
+    return not glob.glob(
+        os.path.join(glob.escape(home.journal(experiment.experiment_id)), "capture-*/started.json")
+    )
 
 
 def _is_elsewhere(home: Home, experiment: Experiment) -> bool:
@@ -88,9 +107,9 @@ def clean_abandoned(home: Home, catalog: Catalog) -> None:
         return
     try:
         for ulid in os.listdir(home.journal("")):
-            if not os.path.exists(_mark(home, ulid)):
+            if not is_submitted_now(home, ulid):
                 continue
-            if _knows_run(catalog, ulid):
+            if _knows_run(catalog, ulid) or has_begun(home, ulid):
                 os.unlink(_mark(home, ulid))  # killed just after it was recorded
                 continue
             remove_tree(home.work(ulid) + ".partial")
@@ -102,6 +121,11 @@ def clean_abandoned(home: Home, catalog: Catalog) -> None:
 
 def _knows_run(catalog: Catalog, ulid: str) -> bool:
     return any(catalog.run(f"{kind}_{ulid}") is not None for kind in ("wr", "tsk"))
+
+
+def is_submitted_now(home: Home, run_ulid: str) -> bool:
+    """Whether its submission is going on, or was killed before the run was recorded."""
+    return os.path.exists(_mark(home, run_ulid))
 
 
 def _mark(home: Home, run_ulid: str) -> str:
@@ -135,7 +159,7 @@ def _unknown(home: Home, catalog: Catalog) -> Iterator[str]:
     }
     names = {name for part in (home.journal(""), home.work("")) for name in os.listdir(part)}
     for ulid in {name.removesuffix(".partial") for name in names} - hidden:
-        if not ULID.fullmatch(ulid) or os.path.exists(_mark(home, ulid)):
+        if not ULID.fullmatch(ulid) or is_submitted_now(home, ulid):
             continue
         if catalog.experiment(ulid) is None and not _knows_run(catalog, ulid):
             yield ulid

@@ -130,7 +130,9 @@ def test_unknown_and_deleted_runs(context):
     with pytest.raises(NotFound):
         follow(context, "nobody")
     _, [one] = make_run(context, "my-run", ["running"])
+    print_to_journal(context, one, b"here\n")
     following = Following(context, "my-run")
+    wait_for(following.out.getvalue)
     context.catalog.begin_delete([one.experiment_id])
     assert following.ended() == 1
     assert following.err == ["my-run was deleted."]

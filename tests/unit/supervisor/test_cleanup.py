@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from gridkeep.model import new_ulid
+from gridkeep.runs.delete import delete
+from gridkeep.runs.pick import pick
 from gridkeep.supervisor.cleanup import clean, clean_abandoned, leftovers, submitting
 from gridkeep.supervisor.record import keep_submission
 from tests.unit.made import finish, make_run, quiet_home
@@ -64,6 +66,27 @@ def test_what_never_began_goes_without_a_proof(context):
     assert there(context) == set()
 
 
+def test_what_began_stays_though_an_older_catalog_has_it_as_queued(context):
+    run, (queued,) = make_run(context, "r", ["queued"])
+    furnish(context, run.ulid, queued.experiment_id)
+    Path(context.home.journal(queued.experiment_id), "capture-1").mkdir()
+    Path(context.home.journal(queued.experiment_id), "capture-1/started.json").write_text("{}")
+    context.catalog.request_stop(queued.experiment_id, "stopped")
+    clean(context.home, context.catalog, context.catalog.experiment("r-exp0"))
+    assert there(context) == {run.ulid, queued.experiment_id}
+
+
+def test_what_a_run_shares_stays_for_those_that_the_catalog_does_not_know(context):
+    run, experiments = make_run(context, "r", ["completed", "completed"], manifest_sha256=PROOF)
+    furnish(context, run.ulid, *(each.experiment_id for each in experiments))
+    keep_submission(context.home, "file:///s", run, experiments)
+    context.catalog.finish_delete(experiments[1].experiment_id)  # the catalog forgets it
+    clean(context.home, context.catalog, context.catalog.experiment("r-exp0"))
+    assert there(context) == {run.ulid, experiments[1].experiment_id}
+    delete(context, pick(context, ["r"]))
+    assert there(context) == {run.ulid, experiments[1].experiment_id}
+
+
 @pytest.mark.parametrize("moment", ["in the midst", "recorded"])
 def test_a_submission_that_was_killed(context, home, moment):
     """Half-way nothing of it stays; once the catalog has it, all of it does, also when the catalog is lost later."""
@@ -95,6 +118,17 @@ def test_a_submission_that_was_killed(context, home, moment):
         assert ulid in there(context)
     else:
         assert there(context) == set()
+
+
+def test_a_mark_that_was_left_on_a_run_that_has_begun_harms_nothing(context):
+    run, experiments = make_run(context, "r", ["running"])
+    furnish(context, run.ulid, experiments[0].experiment_id)
+    keep_submission(context.home, "file:///s", run, experiments)
+    Path(context.home.journal(run.ulid), "submitting").touch()
+    context.catalog.finish_delete(experiments[0].experiment_id)  # the catalog forgets it
+    for _ in range(2):
+        clean_abandoned(context.home, context.catalog)
+        assert there(context) == {run.ulid, experiments[0].experiment_id}
 
 
 def test_the_mark_goes_with_the_block_and_not_with_an_error(context):
