@@ -161,5 +161,14 @@ def _unknown(home: Home, catalog: Catalog) -> Iterator[str]:
     for ulid in {name.removesuffix(".partial") for name in names} - hidden:
         if not ULID.fullmatch(ulid) or is_submitted_now(home, ulid):
             continue
-        if catalog.experiment(ulid) is None and not _knows_run(catalog, ulid):
+        if catalog.experiment(ulid) is None and not _knows_run(catalog, ulid) and _holds_anything(home, ulid):
             yield ulid
+
+
+def _holds_anything(home: Home, ulid: str) -> bool:
+    """More than a lock, or what is left of a submission that was killed as it began."""
+    found: list[str] = []
+    for folder in (home.work(ulid), home.work(ulid) + ".partial", home.journal(ulid)):
+        with suppress(FileNotFoundError):
+            found += os.listdir(folder)
+    return any(name != "supervisor.lock" and not name.startswith("submitting") for name in found)

@@ -93,8 +93,12 @@ def test_a_store_that_is_away_is_a_failure_in_words(context, call):
 
 def test_what_the_catalog_does_not_know_is_a_warning(context, call):
     assert "leftovers" not in findings(call("doctor", "--json"))
-    os.mkdir(context.home.journal(new_ulid()))
-    os.mkdir(context.home.work(new_ulid()))
+    os.mkdir(context.home.journal(new_ulid()))  # a submission that was killed as it began: there is nothing
+    assert "leftovers" not in findings(call("doctor", "--json"))
+    for folder in (context.home.journal(new_ulid()), context.home.work(new_ulid())):
+        os.mkdir(folder)
+        with open(os.path.join(folder, "file"), "w"):
+            pass
     found = findings(call("doctor", "--json"))["leftovers"]
     assert (found["level"], found["experiments"]) == ("warning", 2)
     assert "2 experiments in the home are not in the catalog" in found["text"]
