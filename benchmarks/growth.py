@@ -82,7 +82,7 @@ def main() -> None:
 def measure(home: Home, script: Path, files: int, size: int) -> Point:
     args = (str(files), str(size))
     plain = float(home.plain(script, home.fresh("files"), *args))
-    done = home.captured(script.name, home.fresh("files"), *args)
+    done = home.captured(script.name, home.fresh("files"), *args, quiet=0.0, memory=True)
     each = 1e6 / files
     return Point(
         files,

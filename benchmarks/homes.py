@@ -48,21 +48,24 @@ class Home:
         rest()
         return self._run([sys.executable, *map(str, command)])
 
-    def captured(self, *command: str | Path, pause: float = 1.0) -> Experiment:
-        """Runs it under `grid run` to its end; looks every `pause` seconds, for looking disturbs too."""
+    def captured(self, *command: str | Path, quiet: float, memory: bool = False) -> Experiment:
+        """Runs it under `grid run` to its end. Looking costs the machine something too: so it looks first after `quiet`
+        seconds, then every second; with `memory` at the run's processes ten times a second all the while."""
         rest()
         name = f"run-{next(self._numbers)}"
         self._run([GRID, "run", "--name", name, *map(str, command)])
         peaks = Peaks(self.home)
+        pause = quiet
         while True:
-            peaks.look()
+            until = time.monotonic() + pause
+            while memory and time.monotonic() < until:
+                peaks.look()
+                time.sleep(0.1)
+            time.sleep(max(0.0, until - time.monotonic()))
             (found,) = json.loads(self._run([GRID, "status", name, "--json"]))
             if found["state"] in FINAL:
                 break
-            until = time.monotonic() + pause
-            while time.monotonic() < until:
-                peaks.look()
-                time.sleep(0.1)
+            pause = 1.0
         if found["state"] != "completed" or found["missing"]:
             raise SystemExit(f"The run did not keep its files: {found}")
         return Experiment(found, self._run([GRID, "logs", f"{name}-exp0"]), peaks.kib)

@@ -3,7 +3,8 @@
     python benchmarks/programs.py [--rounds 7] [--dir FOLDER] [--json]
 
 Each is timed from its first to its last moment by a parent of its own, plain and under `grid run`, in turn. The make builds
-libiberty and zlib as Debian's package binutils-source has them (scripts/install-system-packages brings it).
+libiberty and zlib as Debian's package binutils-source has them (scripts/install-system-packages brings it). With -j2 on
+a machine of two cores the supervisor has none of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from homes import Home, new_home
@@ -33,24 +35,31 @@ print(time.perf_counter() - start)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="", help="those whose name begins so: make, imports")
     parser.add_argument("--dir", default=None, help="a folder on the disk to measure")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with new_home(options.dir) as home:
         bench = Bench(home)
-        samples = in_turn(
-            {
-                "make, plain": lambda: bench.plain(bench.make),
-                "make, under grid run": lambda: bench.captured(bench.make),
-                "imports, plain": lambda: bench.plain(bench.imports),
-                "imports, under grid run": lambda: bench.captured(bench.imports),
-            },
-            options.rounds,
-        )
+        programs = {
+            "make": bench.make,
+            "make -j2": lambda: bench.make("-j2"),
+            "imports": bench.imports,
+        }
+        samples: dict[str, list[float]] = {}
+        for name, program in programs.items():
+            if name.startswith(options.only):
+                jobs = {
+                    f"{name}, plain": partial(bench.plain, program),
+                    f"{name}, under grid run": partial(bench.captured, program),
+                }
+                samples |= in_turn(jobs, options.rounds)
     found = {name: statistics.median(values) for name, values in samples.items()}
     figures = [Figure(name, seconds, "s") for name, seconds in found.items()]
-    for name, bound in (("make", 1.05), ("imports", 1.02)):
+    for name, bound in (("make", 1.05), ("make -j2", None), ("imports", 1.02)):
+        if f"{name}, plain" not in found:
+            continue
         ratio = found[f"{name}, under grid run"] / found[f"{name}, plain"]
         figures.append(Figure(f"{name}: ratio of the medians", ratio, "x", at_most=bound))
     report("programs", figures, samples, as_json=options.json)
@@ -63,18 +72,20 @@ class Bench:
         self._home = home
         self._timer = home.script("timed.py", TIMER)
         self._configured = configured(home.folder)
+        self._longest = 0.0  # seconds that any has taken
 
     def plain(self, program: Callable[[], list[str]]) -> float:
-        return float(self._home.plain(self._timer, *program()))
+        self._longest = max(self._longest, seconds := float(self._home.plain(self._timer, *program())))
+        return seconds
 
     def captured(self, program: Callable[[], list[str]]) -> float:
-        return self._home.captured(self._timer.name, *program()).seconds
+        return self._home.captured(self._timer.name, *program(), quiet=1.3 * self._longest + 2).seconds
 
-    def make(self) -> list[str]:
+    def make(self, *options: str) -> list[str]:
         """In a copy of the configured tree: every round builds all."""
         place = self._home.fresh("make")
         shutil.copytree(self._configured, place, symlinks=True)
-        return ["make", "-j2", "-C", str(place / "build"), *(f"all-{target}" for target in TARGETS)]
+        return ["make", *options, "-C", str(place / "build"), *(f"all-{target}" for target in TARGETS)]
 
     def imports(self) -> list[str]:
         return [sys.executable, "-c", IMPORTS]

@@ -30,6 +30,7 @@ time.sleep(pause)
 print(seconds)
 """
 LONG_BEFORE = 20  # seconds
+QUIET = 5  # seconds: about as long as a round takes
 
 
 def main() -> None:
@@ -71,12 +72,14 @@ class Bench:
         return float(self._home.plain(self._script, *self._target(), "0"))
 
     def captured(self) -> float:
-        done = self._home.captured(self._script.name, *self._target(), "0")
+        done = self._home.captured(self._script.name, *self._target(), "0", quiet=QUIET)
         self.until_final.append(done.until_final)
         return done.seconds
 
     def closed(self) -> float:
-        done = self._home.captured(self._script.name, *self._target(), str(LONG_BEFORE))
+        done = self._home.captured(
+            self._script.name, *self._target(), str(LONG_BEFORE), quiet=LONG_BEFORE + QUIET
+        )
         self.until_final_closed.append(done.until_final)
         return done.seconds
 

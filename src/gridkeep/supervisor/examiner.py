@@ -55,7 +55,7 @@ class Examiner:
         is_written = written(entry, Stamp.of(st))
         entry.proven = entry.proven or is_written
         try:
-            fd = open_for_reading(entry.path)
+            resting = (self.final and os.access(entry.path, os.R_OK)) or self._is_resting(entry)
         except OSError as error:
             if error.errno in _GONE:
                 self._later(entry, now)
@@ -64,10 +64,6 @@ class Examiner:
             else:
                 self._settle(entry, Phase.UNCHANGED)
             return None
-        try:
-            resting = self.final or (entry.leasable and rest(fd) is Rest.CLOSED)
-        finally:
-            os.close(fd)
         if not resting:
             if is_written:
                 return self._growing(entry, st, now)
@@ -80,6 +76,14 @@ class Examiner:
             self._settle(entry, Phase.STORED)
             return None
         return self._send(entry, st, Phase.READY, prefix=False)
+
+    def _is_resting(self, entry: Entry) -> bool:
+        """Whether nobody has it open for writing. Raises OSError when it cannot be opened."""
+        fd = open_for_reading(entry.path)
+        try:
+            return self.final or (bool(entry.leasable) and rest(fd) is Rest.CLOSED)
+        finally:
+            os.close(fd)
 
     def is_as_sent(self, entry: Entry) -> bool:
         """Whether the file is still the version that the entry says is in the store."""

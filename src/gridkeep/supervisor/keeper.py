@@ -12,6 +12,7 @@ import select
 import sqlite3
 import time
 from itertools import islice
+from math import inf
 
 from gridkeep.capture.session import Session
 from gridkeep.catalog.base import Catalog
@@ -30,6 +31,7 @@ from gridkeep.supervisor.transfers import Backoff, Sent, ToSend, Transfers, Trou
 _TICK = 0.05  # seconds between two looks at the journal while there is something to do
 _IDLE_TICK = 0.1
 _PUBLISH_EVERY = 0.15  # records reach the catalog at most this much late
+_MOMENT = 2.0  # seconds
 _BATCH = 500  # files looked at in a turn
 _RECORDS = 2000  # of the journal read in a turn
 _TRIES = 5  # of copying a file that changes under us when nobody should have it open
@@ -189,17 +191,22 @@ class Keeper:
             return
         self._next_publish = now + _PUBLISH_EVERY
         try:
-            self.publisher.publish()
+            self.publisher.publish(self._worth_telling(now))
         except CatalogError as error:
             self._wait_for(f"the catalog: {error.message}")
             self._next_publish = now + 1
 
+    def _worth_telling(self, now: float) -> float:
+        """At the end much goes up at once: what is in the store in a moment is told of once, then."""
+        return now - _MOMENT if self._examiner.final else inf
+
     def _send_outbox(self) -> None:
         """Only what the catalog knows to be on its way may be overwritten in the store; what is new need not wait."""
-        if self._outbox:
-            told = not self._ledger.dirty(1)
-            self._transfers.start([send for send in self._outbox if told or not send.replaces])
-            self._outbox = [send for send in self._outbox if not told and send.replaces]
+        waiting = [send for send in self._outbox if send.replaces]
+        if waiting and not self._ledger.dirty(1, self._worth_telling(time.monotonic())):
+            waiting = []
+        self._transfers.start([send for send in self._outbox if send not in waiting])
+        self._outbox = waiting
 
     def _put_growing_output(self) -> None:
         now = time.monotonic()

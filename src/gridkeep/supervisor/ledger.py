@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from math import inf
 from operator import attrgetter
 from typing import Any
 
@@ -237,11 +238,11 @@ class Ledger:
 
     # --------------------------------------------------------------------------------------------- what the catalog lacks
 
-    def dirty(self, limit: int) -> list[Entry]:
-        return [
-            _entry(row)
-            for row in self._db.execute(f"{_SELECT} WHERE dirty AND phase <> 'unchanged' LIMIT ?", (limit,))
-        ]
+    def dirty(self, limit: int, touched_by: float = inf) -> list[Entry]:
+        """What the catalog lacks; of what is new and still on its way only that which was `touched_by` then."""
+        query = f"""{_SELECT} WHERE dirty AND phase <> 'unchanged'
+            AND NOT (phase IN ('touched', 'ready') AND key IS NULL AND touched_at > ?) LIMIT ?"""
+        return [_entry(row) for row in self._db.execute(query, (touched_by, limit))]
 
     def dirty_folders(self) -> list[tuple[bytes, Phase, str, str, int]]:
         """(folder, phase, artifact_id, reason, count) of summaries that the catalog lacks."""

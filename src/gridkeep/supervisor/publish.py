@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from math import inf
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.errors import CatalogError
@@ -33,10 +34,11 @@ class Publisher:
         self._catalog = catalog
         self._id = experiment_id
 
-    def publish(self) -> None:
-        """Brings the catalog up to the ledger. Raises CatalogError; nothing is lost by that."""
+    def publish(self, touched_by: float = inf) -> None:
+        """Brings the catalog up to the ledger, but for what is new, still on its way and was not `touched_by` then. Raises
+        CatalogError; nothing is lost by that."""
         while True:
-            entries = self._ledger.dirty(_BATCH)
+            entries = self._ledger.dirty(_BATCH, touched_by)
             folders = self._ledger.dirty_folders()
             forgotten = self._ledger.forgotten()
             if not (entries or folders or forgotten):

@@ -10,7 +10,7 @@ import errno
 import os
 import queue
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -22,7 +22,11 @@ from gridkeep.stores.keys import artifact_key, encoded_key
 from gridkeep.supervisor.settle import Changed, Version, open_for_reading
 
 _SMALL = 1 << 20  # bytes; what is larger is sent by itself
-_BATCH = 32
+_BATCH = 128  # small files
+_BATCH_BYTES = 16 << 20
+_BATCHES = (
+    2  # at once: a store is concurrent within a batch, and more threads of ours only wait for one another
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ class Transfers:
     def __init__(self, store: Store, ulid: str, threads: int, wake: Callable[[], None]) -> None:
         self._store = store
         self._ulid = ulid
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="send")
+        self._batches = ThreadPoolExecutor(min(_BATCHES, threads), thread_name_prefix="batch")
+        self._single = ThreadPoolExecutor(threads, thread_name_prefix="send")
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._wake = wake
         self._under_way: set[bytes] = set()
@@ -89,12 +93,11 @@ class Transfers:
         """Hands files to the threads."""
         self._under_way.update(file.path for file in files)
         small = [file for file in files if file.size <= _SMALL]
-        share = min(max(1, len(small) // self._threads), _BATCH)
-        for at in range(0, len(small), share):
-            self._pool.submit(self._send_batch, small[at : at + share])
+        for batch in _batches(small):
+            self._batches.submit(self._send_batch, batch)
         for file in files:
             if file.size > _SMALL:
-                self._pool.submit(self._send_batch, [file])
+                self._single.submit(self._send_batch, [file])
 
     def busy(self, path: bytes) -> bool:
         return path in self._under_way
@@ -115,7 +118,8 @@ class Transfers:
 
     def close(self) -> None:
         """Lets go of what has not begun and waits for the rest."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._batches, self._single):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _send_batch(self, files: Sequence[ToSend]) -> None:
         """Opens, sends and closes them. Whatever happens, each file gets its result."""
@@ -168,6 +172,21 @@ class Transfers:
             return self._store.put(key, source)
         except Exception as error:
             return error
+
+
+def _batches(files: Sequence[ToSend]) -> Iterator[list[ToSend]]:
+    """Enough of them that none waits idly, none of them too large."""
+    share = min(-(-len(files) // _BATCHES), _BATCH)
+    batch: list[ToSend] = []
+    size = 0
+    for file in files:
+        if batch and (len(batch) == share or size + file.size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size
+    if batch:
+        yield batch
 
 
 def _sent(version: Version, info: ObjectInfo) -> Sent:
