@@ -210,6 +210,8 @@ class Life:
     def _give_up(self) -> None:
         """The store stayed away too long. The files stay in the home."""
         trouble = self._keeper.waiting_for or "The store was not there."
+        with contextlib.suppress(CatalogError):
+            self._keeper.publisher.publish()  # what is on its way, too: it is to be seen what is not there
         self._update(
             state=State.FAILED,
             outcome=str(Outcome.SYNC),
