@@ -57,16 +57,15 @@ class Guard:
             if idle or self._shared.beats != beats:
                 beats, since = self._shared.beats, now
             stuck = now - since > _SLOW
-            if stuck:
+            if stuck and state_of(self._shim) == "T":
+                os.kill(self._shim, signal.SIGCONT)
+                since, stuck = now, False  # time to come to itself
+            elif stuck:
                 self._stand_in()
 
     def _stand_in(self) -> None:
-        match state_of(self._shim):
-            case "T":
-                os.kill(self._shim, signal.SIGCONT)
-                return
-            case "R" if self._shared.phase is Phase.HOLDING:
-                return  # on its way, only the machine is busy: what it holds would be seen late for nothing
+        if state_of(self._shim) == "R" and self._shared.phase is Phase.HOLDING:
+            return  # on its way, only the machine is busy: what it holds would be seen late for nothing
         held = NOTIFICATION.unpack_from(self._shared.shims_seat)[0]
         if self._shared.phase is Phase.HOLDING and not self._shared.hurried(held):
             self._shared.hurry(held)

@@ -67,6 +67,7 @@ static void stand_in(struct watch *watch, pid_t shim)
     char state = process_state(shim);
     if (state == 'T') {
         kill(shim, SIGCONT);
+        watch->since = monotonic_ns(); /* time to come to itself */
         return;
     }
     if (state == 'R' && phase_now() == HOLDING)

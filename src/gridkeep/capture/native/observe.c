@@ -163,8 +163,8 @@ static enum verdict look(const struct eye *eye, const struct seccomp_notif *noti
         error = read_text(tid, notice->data.args[call->path], texts[0]);
     if (!error && call->path2 >= 0)
         error = read_text(tid, notice->data.args[call->path2], texts[1]);
-    if (error == ESRCH || !sure(eye, notice))
-        return GONE;
+    if (error == ESRCH || !still_waits(eye->listener, notice->id))
+        return GONE; /* once it went on, its memory may say anything */
     if (error == EFAULT)
         return NOTHING;
     if (!error)
