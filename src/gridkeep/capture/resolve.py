@@ -59,6 +59,13 @@ class Resolver:
         self._users = os.stat("/proc/self/ns/user").st_ino
         self._mounts = os.stat("/proc/self/ns/mnt").st_ino
 
+    def close(self) -> None:
+        """Gives its descriptors back."""
+        for fd in (self._own_fds, self._thread):
+            if fd >= 0:
+                os.close(fd)
+        self._own_fds = self._thread = -1
+
     def resolve(self, tid: int, dirfd: int, text: bytes, *, follow: bool, in_root: bool = False) -> Target:
         """`follow`: whether the call follows a symbolic link in the last place; `in_root`: whether the folder is to be
         its root (openat2's RESOLVE_IN_ROOT)."""
