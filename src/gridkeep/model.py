@@ -224,6 +224,10 @@ class Experiment:
     manifest_sha256: str | None = None
 
     @property
+    def run_ulid(self) -> str:
+        return self.run_id.split("_", 1)[1]
+
+    @property
     def name(self) -> str:
         return f"{self.run}-exp{self.index}"
 

@@ -164,6 +164,10 @@ class Home:
         """Held by an experiment's supervisor for its life."""
         return os.path.join(self.journal(ulid), "supervisor.lock")
 
+    def ledger(self, ulid: str) -> str:
+        """How far each file of an experiment has come; there from its beginning until its end is proven."""
+        return os.path.join(self.journal(ulid), "ledger.db")
+
     def journal(self, ulid: str) -> str:
         """The journal, ledger, output log and lock of an experiment; the environment of a run."""
         return os.path.join(self.path, "journal", ulid)

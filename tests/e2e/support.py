@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pty
 import select
@@ -92,6 +93,30 @@ def experiment(grid: Grid, name: str) -> Shape:
     return found
 
 
+WORKS_ON = """
+import hashlib, os, time
+for i in range(60):
+    open(f"{i}.bin", "wb").write(hashlib.sha256(b"%d" % i).digest() * 1000)
+    open("log", "a").write(f"{i}\\n")
+    print(i, flush=True)
+    time.sleep(0.05)
+"""
+
+
+def check_work(grid: Grid, name: str) -> Shape:
+    """WORKS_ON was kept whole, whatever happened meanwhile; gives its experiment."""
+    (one,) = grid.finished(name)
+    assert (one["state"], one["reason"], one["exit_code"]) == ("completed", None, 0)
+    numbers = "".join(f"{i}\n" for i in range(60)).encode()
+    assert downloaded(grid, f"{name}-exp0") == {
+        **{b"%d.bin" % i: hashlib.sha256(b"%d" % i).digest() * 1000 for i in range(60)},
+        b"log": numbers,
+    }
+    assert grid("logs", name).stdout_bytes == numbers
+    grid("verify", "--deep", name)
+    return one
+
+
 # -------------------------------------------------------------------------------------------------------- downloads
 
 
@@ -156,6 +181,14 @@ def kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def kill_everything(grid: Grid) -> None:
+    """As when the machine dies: engine, supervisors, shims and scripts in one go."""
+    pids = processes_of(grid.home)
+    for pid in pids:  # none may see another's end
+        os.kill(pid, signal.SIGSTOP)
+    kill(pids)
 
 
 # --------------------------------------------------------------------------------------------------------- terminal

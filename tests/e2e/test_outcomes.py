@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.support import (
+    WORKS_ON,
+    check_work,
     downloaded,
     engines,
     experiment,
     inside,
     kill,
+    kill_everything,
     listed,
     ran,
     save,
@@ -22,7 +25,7 @@ from tests.e2e.support import (
     submitted,
     supervisors,
 )
-from tests.support import Grid, processes_of, wait_for
+from tests.support import Grid, wait_for
 
 WRITES = """
 import os, signal, sys, time
@@ -118,37 +121,8 @@ def test_children_that_linger_are_ended_and_it_is_said(grid: Grid) -> None:
 # ------------------------------------------------------------------------------------------- when our own are killed
 
 
-def kill_everything(grid: Grid) -> None:
-    """As when the machine dies: engine, supervisors, shims and scripts in one go."""
-    pids = processes_of(grid.home)
-    for pid in pids:  # none may see another's end
-        os.kill(pid, signal.SIGSTOP)
-    kill(pids)
-
-
-WORKS_ON = """
-import hashlib, os, time
-for i in range(60):
-    open(f"{i}.bin", "wb").write(hashlib.sha256(b"%d" % i).digest() * 1000)
-    open("log", "a").write(f"{i}\\n")
-    print(i, flush=True)
-    time.sleep(0.05)
-"""
-
-
-def check_work(grid: Grid, name: str) -> None:
-    import hashlib
-
-    (one,) = grid.finished(name)
-    assert (one["state"], one["reason"], one["exit_code"]) == ("completed", None, 0)
-    numbers = "".join(f"{i}\n" for i in range(60)).encode()
-    assert downloaded(grid, f"{name}-exp0") == {
-        **{b"%d.bin" % i: hashlib.sha256(b"%d" % i).digest() * 1000 for i in range(60)},
-        b"log": numbers,
-    }
-    assert grid("logs", name).stdout_bytes == numbers
-    grid("verify", "--deep", name)
-    assert one["capture"]["lost"] == 0
+def check_captured_work(grid: Grid, name: str) -> None:
+    assert check_work(grid, name)["capture"]["lost"] == 0
 
 
 def test_the_supervisor_is_killed_again_and_again(any_user: Grid) -> None:
@@ -156,7 +130,7 @@ def test_the_supervisor_is_killed_again_and_again(any_user: Grid) -> None:
     for _ in range(4):
         kill(wait_for(lambda: supervisors(any_user) or None))
         time.sleep(0.6)
-    check_work(any_user, "s")
+    check_captured_work(any_user, "s")
 
 
 def test_the_engine_is_killed(grid: Grid) -> None:
@@ -174,7 +148,7 @@ def test_engine_and_supervisor_are_killed_together(grid: Grid) -> None:
     submitted(grid, WORKS_ON, name="s")
     wait_for(lambda: grid("logs", "s").stdout.count("\n") > 10 or None)
     kill(engines(grid) + supervisors(grid))
-    check_work(grid, "s")
+    check_captured_work(grid, "s")
 
 
 def test_a_supervisor_lost_after_the_scripts_end_changes_nothing(grid: Grid) -> None:
@@ -209,7 +183,7 @@ def test_the_shim_is_killed(grid: Grid, capture: str) -> None:
     submitted(grid, WORKS_ON, name="s")
     wait_for(lambda: grid("logs", "s").stdout.count("\n") > 10 or None)
     kill(shims(grid)[:1])
-    check_work(grid, "s")
+    check_captured_work(grid, "s")
 
 
 @pytest.mark.parametrize("capture", ["auto", "python"])

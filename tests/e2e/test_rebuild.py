@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import time
 from pathlib import Path
@@ -12,12 +11,15 @@ from typing import Any
 import pytest
 
 from tests.e2e.support import (
+    WORKS_ON,
+    check_work,
     contents,
     downloaded,
     engines,
     experiment,
     explained,
     kill,
+    kill_everything,
     listed,
     ran,
     save,
@@ -25,15 +27,6 @@ from tests.e2e.support import (
     supervisors,
 )
 from tests.support import Finished, Grid, processes_of, wait_for
-
-WORKS_ON = """
-import hashlib, os, time
-for i in range(60):
-    open(f"{i}.bin", "wb").write(hashlib.sha256(b"%d" % i).digest() * 1000)
-    open("log", "a").write(f"{i}\\n")
-    print(i, flush=True)
-    time.sleep(0.05)
-"""
 
 
 def store_uri(grid: Grid) -> str:
@@ -69,26 +62,8 @@ def rest(grid: Grid) -> None:
     wait_for(lambda: not processes_of(grid.home) or None, what="an idle home")
 
 
-def kill_everything(grid: Grid) -> None:
-    pids = processes_of(grid.home)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    kill(pids)
-
-
-def check_work(grid: Grid, name: str) -> None:
-    import hashlib
-
-    (one,) = grid.finished(name)
-    assert (one["state"], one["reason"], one["exit_code"]) == ("completed", None, 0)
-    numbers = "".join(f"{i}\n" for i in range(60)).encode()
-    assert downloaded(grid, f"{name}-exp0") == {
-        **{b"%d.bin" % i: hashlib.sha256(b"%d" % i).digest() * 1000 for i in range(60)},
-        b"log": numbers,
-    }
-    assert grid("logs", name).stdout_bytes == numbers
-    grid("verify", "--deep", name)
-    assert one["missing"] == 0
+def check_whole_work(grid: Grid, name: str) -> None:
+    assert check_work(grid, name)["missing"] == 0
 
 
 def kinds_of_runs(grid: Grid) -> None:
@@ -348,7 +323,7 @@ def test_the_catalog_is_lost_while_everything_runs(grid: Grid, at_once: bool) ->
         assert grid.json("status") == []
         wait_for(lambda: not supervisors(grid) or None, what="the supervisor to leave")
     rebuild(grid)
-    check_work(grid, "s")
+    check_whole_work(grid, "s")
     assert experiment(grid, "s-exp0")["run_s"] >= 3
 
 
@@ -358,7 +333,7 @@ def test_supervisor_and_engine_are_killed_and_the_catalog_lost_while_the_script_
     kill(engines(grid) + supervisors(grid))
     lose_catalog(grid, with_wal=False)
     rebuild(grid)
-    check_work(grid, "s")
+    check_whole_work(grid, "s")
 
 
 def test_the_script_ends_while_nobody_knows_of_it(grid: Grid) -> None:
@@ -452,7 +427,7 @@ def test_a_catalog_that_is_older_than_the_journal(grid: Grid) -> None:
     wait_for(lambda: listed(grid, "s").get("30.bin", {}).get("state") == "stored" or None)
     lose_catalog(grid)
     (grid.home / "backup").rename(grid.home / "catalog.db")
-    check_work(grid, "s")
+    check_whole_work(grid, "s")
     assert len(grid.json("artifacts", "s")) == 61
 
 
@@ -465,7 +440,7 @@ def test_a_store_by_another_name(grid: Grid, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(grid.home / "store")
     done = grid("catalog", "rebuild", f"file://{tmp_path}/link")
     assert "s: 1 experiment brought back unfinished, going on" in done.stdout
-    check_work(grid, "s")
+    check_whole_work(grid, "s")
 
 
 def test_a_catalog_that_is_older_than_what_happened(grid: Grid) -> None:

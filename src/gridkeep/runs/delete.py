@@ -126,12 +126,12 @@ def _erase(
     ulid, home = experiment.experiment_id, context.home
     if not ULID.fullmatch(ulid):
         raise Conflict(f"{ulid!r} is no experiment_id: nothing is deleted under it.", "Report this, please.")
-    note_ended(home, experiment.run_id.partition("_")[2], [ulid])
+    note_ended(home, experiment.run_ulid, [ulid])
     for cluster in _clusters(context, ulid):
         _erase_prefix(context.store(cluster), experiment_prefix(ulid), erased, progress)
     _erase_folders(home.work(ulid), f"{home.work(ulid)}.partial", home.journal(ulid))
     if _is_last(context, experiment):
-        run_ulid = experiment.run_id.partition("_")[2]
+        run_ulid = experiment.run_ulid
         if ULID.fullmatch(run_ulid) and not has_begun(
             home, run_ulid
         ):  # else others that the catalog does not know

@@ -21,6 +21,7 @@ from gridkeep.runs.unfinished import find_unfinished, has_ledger, let_sync_again
 from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
 from gridkeep.stores.keys import experiment_prefix, manifest_key
+from gridkeep.supervisor.finish import has_manifest
 from gridkeep.supervisor.record import ULID, read_record
 
 _PREFIX = "experiments/"
@@ -165,7 +166,7 @@ class _Rebuild:
         return (
             has_ledger(home, ulid)
             or is_locked(home.supervisor_lock(ulid))
-            or restore.manifest_digest(self._store, ulid) is None
+            or not has_manifest(self._store, ulid)
         )
 
     # -------------------------------------------------------------------------------------------------------- clusters

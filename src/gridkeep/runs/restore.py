@@ -6,7 +6,6 @@ killed is finished by the next. What is there already as it should be is not tou
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,10 +14,12 @@ from typing import Any
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.errors import ObjectMissing, StoreError
-from gridkeep.model import JSON, Artifact, ArtifactState, Experiment, Outcome, Run, State, new_ulid
-from gridkeep.stores.base import ObjectInfo, Store
+from gridkeep.model import JSON, Artifact, ArtifactState, Experiment, Outcome, Run, State
+from gridkeep.stores.base import Store
+from gridkeep.stores.digest import digest_of
 from gridkeep.stores.keys import artifacts_prefix, manifest_key
 from gridkeep.supervisor import manifest
+from gridkeep.supervisor.ledger import new_artifact_id
 
 _BATCH = 2000
 _NOT_COUNTED = (
@@ -34,13 +35,10 @@ Progress = Callable[[int], None]  # is told how many artifacts have come back so
 
 def manifest_digest(store: Store, ulid: str) -> str | None:
     """The SHA-256 of its manifest; None when it has none. Raises StoreError."""
-    digest = hashlib.sha256()
     try:
-        for chunk in store.get(manifest_key(ulid)):
-            digest.update(chunk)
+        return digest_of(store, manifest_key(ulid))[0]
     except ObjectMissing:
         return None
-    return digest.hexdigest()
 
 
 def check_manifest(store: Store, ulid: str) -> JSON:
@@ -160,14 +158,14 @@ def _unknown_objects(catalog: Catalog, store: Store, ulid: str) -> Iterator[Arti
     for item in store.list(prefix):
         path = item.key.removeprefix(prefix).encode()
         try:
-            sha256, size = _hash(store, item)
+            sha256, size = digest_of(store, item.key)
         except ObjectMissing:
             continue  # just replaced or removed
         known = catalog.artifact_at(ulid, path)
         if known is not None and (known.sha256, known.size, known.key) == (sha256, size, item.key):
             continue
         yield Artifact(
-            artifact_id=known.artifact_id if known else f"art_{new_ulid()}",
+            artifact_id=known.artifact_id if known else new_artifact_id(),
             experiment_id=ulid,
             path=path,
             state=ArtifactState.STORED,
@@ -176,11 +174,3 @@ def _unknown_objects(catalog: Catalog, store: Store, ulid: str) -> Iterator[Arti
             key=item.key,
             etag=item.etag,
         )
-
-
-def _hash(store: Store, item: ObjectInfo) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    for chunk in store.get(item.key):
-        digest.update(chunk)
-        size += len(chunk)
-    return digest.hexdigest(), size

@@ -24,7 +24,7 @@ from gridkeep.supervisor.record import ULID, Submitted, kept_record, kept_submis
 
 def has_ledger(home: Home, ulid: str) -> bool:
     """Whether an experiment has begun here and was not brought to its end."""
-    return os.path.exists(os.path.join(home.journal(ulid), "ledger.db"))
+    return os.path.exists(home.ledger(ulid))
 
 
 def find_unfinished(

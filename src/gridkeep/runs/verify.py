@@ -6,7 +6,6 @@ temporary database on disk, so that a million artifacts need no memory.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from gridkeep.errors import ObjectMissing, StoreError
 from gridkeep.model import JSON, Artifact, Experiment, path_json
 from gridkeep.stores.base import Store
+from gridkeep.stores.digest import digest_of
 from gridkeep.stores.keys import artifacts_prefix, manifest_key
 from gridkeep.supervisor import manifest
 
@@ -93,16 +93,14 @@ def verify(store: Store, experiment: Experiment, *, deep: bool = False, jobs: in
 def _manifest_is_sound(store: Store, result: Verification) -> bool:
     """Whether the manifest is there and the one that was recorded; one that was changed proves nothing."""
     key = manifest_key(result.experiment.experiment_id)
-    digest = hashlib.sha256()
     try:
-        for chunk in store.get(key):
-            digest.update(chunk)
+        found, _ = digest_of(store, key)
     except ObjectMissing:
         result.differences.append(Difference("manifest", "the manifest is not in the store", key=key))
         return False
     recorded = result.experiment.manifest_sha256
-    if recorded is not None and recorded != digest.hexdigest():
-        detail = f"the manifest was changed: its SHA-256 is {digest.hexdigest()}, {recorded} was recorded"
+    if recorded is not None and recorded != found:
+        detail = f"the manifest was changed: its SHA-256 is {found}, {recorded} was recorded"
         result.differences.append(Difference("manifest", detail, key=key))
         return False
     return True
@@ -187,11 +185,8 @@ def _compare_bytes(store: Store, held: Iterable[Artifact], result: Verification,
 
 
 def _fault_of(store: Store, artifact: Artifact) -> str | None:
-    digest = hashlib.sha256()
     try:
-        for chunk in store.get(artifact.key or ""):
-            digest.update(chunk)
+        found, _ = digest_of(store, artifact.key or "")
     except ObjectMissing:
         return "it vanished from the store while it was read"
-    found = digest.hexdigest()
     return None if found == artifact.sha256 else f"its SHA-256 is {found}, not {artifact.sha256}"

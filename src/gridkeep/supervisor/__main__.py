@@ -74,7 +74,7 @@ def carry(home: Home, catalog: Catalog, ulid: str) -> None:
 def _is_past(home: Home, store: Store, experiment: Experiment) -> bool:
     """Whether the experiment has begun or ended without a trace in this home's journal: the catalog tells of a time before,
     and to execute it (again) would write over what was kept."""
-    if os.path.exists(os.path.join(home.journal(experiment.experiment_id), "ledger.db")):
+    if os.path.exists(home.ledger(experiment.experiment_id)):
         return False
     if experiment.state is not State.QUEUED:
         return True

@@ -27,7 +27,7 @@ def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bo
     keeps everything."""
     if not _needs_nothing(home, experiment):
         return
-    note_ended(home, experiment.run_id.partition("_")[2], [experiment.experiment_id])
+    note_ended(home, experiment.run_ulid, [experiment.experiment_id])
     if not keep_tree:
         remove_tree(home.work(experiment.experiment_id))
         remove_tree(home.work(experiment.experiment_id) + ".partial")
@@ -154,9 +154,7 @@ def leftovers(home: Home, catalog: Catalog) -> set[str]:
 
 def _unknown(home: Home, catalog: Catalog) -> Iterator[str]:
     """The ULIDs in the names of folders in the home that mean nothing to the catalog."""
-    hidden = {
-        ulid for one in catalog.deleting() for ulid in (one.experiment_id, one.run_id.partition("_")[2])
-    }
+    hidden = {ulid for one in catalog.deleting() for ulid in (one.experiment_id, one.run_ulid)}
     names = {name for part in (home.journal(""), home.work("")) for name in os.listdir(part)}
     for ulid in {name.removesuffix(".partial") for name in names} - hidden:
         if not ULID.fullmatch(ulid) or is_submitted_now(home, ulid):

@@ -55,7 +55,7 @@ class Examiner:
         is_written = written(entry, Stamp.of(st))
         entry.proven = entry.proven or is_written
         try:
-            resting = (self.final and os.access(entry.path, os.R_OK)) or self._is_resting(entry)
+            resting = self._is_resting(entry)
         except OSError as error:
             if error.errno in _GONE:
                 self._later(entry, now)
@@ -79,6 +79,8 @@ class Examiner:
 
     def _is_resting(self, entry: Entry) -> bool:
         """Whether nobody has it open for writing. Raises OSError when it cannot be opened."""
+        if self.final and os.access(entry.path, os.R_OK):
+            return True
         fd = open_for_reading(entry.path)
         try:
             return self.final or (bool(entry.leasable) and rest(fd) is Rest.CLOSED)

@@ -202,11 +202,11 @@ class Keeper:
 
     def _send_outbox(self) -> None:
         """Only what the catalog knows to be on its way may be overwritten in the store; what is new need not wait."""
-        waiting = [send for send in self._outbox if send.replaces]
-        if waiting and not self._ledger.dirty(1, self._worth_telling(time.monotonic())):
-            waiting = []
-        self._transfers.start([send for send in self._outbox if send not in waiting])
-        self._outbox = waiting
+        told = not any(send.replaces for send in self._outbox) or not self._ledger.dirty(
+            1, self._worth_telling(time.monotonic())
+        )
+        self._transfers.start([send for send in self._outbox if told or not send.replaces])
+        self._outbox = [send for send in self._outbox if not told and send.replaces]
 
     def _put_growing_output(self) -> None:
         now = time.monotonic()

@@ -57,7 +57,7 @@ class Life:
         self._experiment = experiment
         self._id = experiment.experiment_id
         self._folder = home.journal(self._id)
-        self._ledger = Ledger(os.path.join(self._folder, "ledger.db"))
+        self._ledger = Ledger(home.ledger(self._id))
         self._prepared = Preparation(home, settings, run, experiment, self._ledger)
         self._session = self._open_session()
         self._output = os.path.join(self._folder, "output.log")
