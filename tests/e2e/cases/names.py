@@ -86,8 +86,9 @@ def nameless_files() -> None:
     writer("tmpfile", "named later")
 
 
-@case(comes_and_goes=(r"d/e(/f)?",))
+@case(comes_and_goes=(r"d/e(/[fg])?",))
 def relative_to_descriptors() -> None:
+    """In mode watch what is written in a folder that was renamed a moment ago may be told of under the old name."""
     os.makedirs("d/e")
     folder = os.open("d", os.O_RDONLY)
     os.chdir("/")
