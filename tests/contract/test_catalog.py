@@ -38,6 +38,30 @@ def test_clusters_are_added_replaced_and_listed_by_name(catalog):
     assert catalog.clusters() == [bucket, local]
 
 
+def test_a_cluster_is_added_only_where_its_name_is_free(catalog):
+    first = Cluster(name="bucket", engine="local", store="s3://b")
+    assert catalog.add_cluster(first) == first
+    assert catalog.add_cluster(replace(first, store="s3://other")) == first
+    assert catalog.clusters() == [first]
+
+
+def test_a_cluster_that_has_runs_stays(catalog):
+    run = replace(a_run("a"), cluster="bucket")
+    one = an_experiment(run)
+    catalog.put_cluster(Cluster(name="bucket", engine="local", store="s3://b"))
+    catalog.put_cluster(Cluster(name="other", engine="local", store="s3://o"))
+    catalog.create_run(run, [one])
+    assert (catalog.runs_on("bucket"), catalog.runs_on("other"), catalog.runs_on("none")) == (1, 0, 0)
+    catalog.begin_delete([one.experiment_id])
+    assert catalog.delete_cluster("bucket") == 1
+    assert catalog.delete_cluster("other") == 0
+    assert [each.name for each in catalog.clusters()] == ["bucket"]
+    catalog.finish_delete(one.experiment_id)
+    assert catalog.delete_cluster("bucket") == 0
+    assert catalog.delete_cluster("bucket") == 0
+    assert catalog.clusters() == []
+
+
 # ------------------------------------------------------------------------------------------------------- runs
 
 

@@ -38,6 +38,18 @@ class Catalog(Protocol):
         """Adds or replaces it."""
         ...
 
+    def add_cluster(self, cluster: Cluster) -> Cluster:
+        """Adds it unless its name is taken; returns the one that has the name then."""
+        ...
+
+    def delete_cluster(self, name: str) -> int:
+        """Removes it unless runs are on it, in any state, or being deleted; returns how many are."""
+        ...
+
+    def runs_on(self, name: str) -> int:
+        """How many runs are on a cluster, in any state, or being deleted."""
+        ...
+
     def cluster(self, name: str) -> Cluster | None: ...
 
     def clusters(self) -> list[Cluster]:

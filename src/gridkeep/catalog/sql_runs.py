@@ -27,9 +27,9 @@ from gridkeep.errors import Conflict, NameTaken
 from gridkeep.model import Cluster, Experiment, Run, State, derive_state
 
 _CLUSTERS = f"SELECT {columns(CLUSTER_COLUMNS)} FROM clusters"
-_PUT_CLUSTER = (
+_ADD_CLUSTER = (
     f"INSERT INTO clusters ({columns(CLUSTER_COLUMNS)}) VALUES ({marks(len(CLUSTER_COLUMNS))}) "
-    f"ON CONFLICT (name) DO UPDATE SET {replaced(CLUSTER_COLUMNS)}"
+    "ON CONFLICT (name) DO"
 )
 _ADD_RUN = f"INSERT INTO runs ({columns(RUN_COLUMNS)}, ulid) VALUES ({marks(len(RUN_COLUMNS) + 1)})"
 _ADD_EXPERIMENT = (
@@ -49,7 +49,22 @@ class RunRecords(Records):
 
     def put_cluster(self, cluster: Cluster) -> None:
         with self._db.writing():
-            self._db.run(_PUT_CLUSTER, cluster_row(cluster))
+            self._db.run(f"{_ADD_CLUSTER} UPDATE SET {replaced(CLUSTER_COLUMNS)}", cluster_row(cluster))
+
+    def add_cluster(self, cluster: Cluster) -> Cluster:
+        with self._db.writing():
+            self._db.run(f"{_ADD_CLUSTER} NOTHING", cluster_row(cluster))
+            return self.cluster(cluster.name) or cluster
+
+    def delete_cluster(self, name: str) -> int:
+        with self._db.writing():
+            if not (on_it := self.runs_on(name)):
+                self._db.run("DELETE FROM clusters WHERE name = ?", (name,))
+        return on_it
+
+    def runs_on(self, name: str) -> int:
+        [[count]] = self._db.rows("SELECT count(*) FROM runs WHERE cluster = ?", (name,))
+        return int(count)
 
     def cluster(self, name: str) -> Cluster | None:
         rows = self._db.rows(f"{_CLUSTERS} WHERE name = ?", (name,))
