@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gridkeep.errors import StoreError
 from gridkeep.model import Cluster
 from gridkeep.stores.base import Store
 from gridkeep.stores.local import LocalStore
 
 
-def open_store(cluster: Cluster, *, create: bool = False) -> Store:
+def open_store(cluster: Cluster, *, create: bool = False, environ: Mapping[str, str] | None = None) -> Store:
     """The store that a cluster names. `create` makes the folder of a local one (when a cluster is added;
-    never later, as a store that is away must not be mistaken for an empty one). Raises StoreError for a URI
-    that no kind of store answers to."""
+    never later, as a store that is away must not be mistaken for an empty one). Credentials are those of
+    `environ`, else of this process's environment. Raises StoreError for a URI that no kind of store answers to."""
     scheme, separator, rest = cluster.store.partition("://")
     # Further kinds join here: s3, gs, az.
     if separator and scheme == "file" and rest.startswith("/"):
