@@ -6,12 +6,17 @@ Completing must be quick and must never fail: it makes no home, starts no engine
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from gridkeep.cli.output import echo
 from gridkeep.model import EXPERIMENT_SUFFIX
 from gridkeep.settings import home_from
+
+if TYPE_CHECKING:
+    from gridkeep.catalog.base import Catalog
 
 _RUNS = 200  # the newest ones
 _EXPERIMENTS = 100
@@ -46,7 +51,27 @@ def complete_experiment(ctx: click.Context, param: click.Parameter, incomplete: 
     return _names(incomplete, with_experiments=True)
 
 
+def complete_cluster(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of clusters that begin with `incomplete`."""
+    return _offered(
+        lambda catalog: [each.name for each in catalog.clusters() if each.name.startswith(incomplete)]
+    )
+
+
 def _names(incomplete: str, *, with_experiments: bool) -> list[str]:
+    def names(catalog: Catalog) -> list[str]:
+        names = [run.name for run in catalog.runs(limit=_RUNS) if run.name.startswith(incomplete)]
+        meant = catalog.run(names[0] if len(names) == 1 else _run_part(incomplete))
+        if with_experiments and meant is not None:
+            found = catalog.experiments(meant.run_id, limit=_EXPERIMENTS)
+            names += [one.name for one in found if one.name.startswith(incomplete)]
+        return names
+
+    return _offered(names)
+
+
+def _offered(names: Callable[[Catalog], list[str]]) -> list[str]:
+    """What `names` finds in the catalog; nothing where there is none."""
     try:
         path = home_from().catalog
         if not os.path.exists(path):
@@ -55,12 +80,7 @@ def _names(incomplete: str, *, with_experiments: bool) -> list[str]:
 
         catalog = open_catalog(path)
         try:
-            names = [run.name for run in catalog.runs(limit=_RUNS) if run.name.startswith(incomplete)]
-            meant = catalog.run(names[0] if len(names) == 1 else _run_part(incomplete))
-            if with_experiments and meant is not None:
-                found = catalog.experiments(meant.run_id, limit=_EXPERIMENTS)
-                names += [one.name for one in found if one.name.startswith(incomplete)]
-            return names
+            return names(catalog)
         finally:
             catalog.close()
     except Exception:  # a shell that is being typed in is no place for an error

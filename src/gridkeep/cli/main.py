@@ -44,6 +44,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "The rest": {
+        "cluster": (
+            "gridkeep.cli.cluster:command",
+            "Add, list, check and delete clusters: where files are kept.",
+        ),
         "catalog": ("gridkeep.cli.catalog:command", "Bring back a catalog that was lost."),
         "doctor": ("gridkeep.cli.doctor:command", "Say what works on this machine, what does not, and why."),
         "completion": (

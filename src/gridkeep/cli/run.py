@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from gridkeep.cli.completion import complete_cluster
 from gridkeep.cli.output import echo, message
 from gridkeep.errors import GridError
 from gridkeep.model import RunSpec
@@ -67,7 +68,7 @@ def _env(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict
 @click.argument("script", type=click.Path())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.option("--name", help="The run's name; made up when left out.")
-@click.option("--cluster", help="Where it runs and its files are kept.")
+@click.option("--cluster", help="Where it runs and its files are kept.", shell_complete=complete_cluster)
 @click.option(
     "--strategy", type=click.Choice(STRATEGIES), help="How a sweep is made.  [default: grid_search]"
 )

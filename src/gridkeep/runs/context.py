@@ -29,16 +29,24 @@ class Context:
     settings: Settings
     catalog: Catalog
     user: str
+    environ: Mapping[str, str]  # of whoever gave the command: stores are opened with its credentials
     _stores: dict[str, Store] = field(default_factory=dict)
 
     def store(self, cluster: str) -> Store:
         """The store of a cluster. Raises NotFound, or what opening it raises."""
         if cluster not in self._stores:
-            found = self.catalog.cluster(cluster)
-            if found is None:
-                raise NotFound(f"There is no cluster named {cluster}.", "`grid doctor` shows the known ones.")
-            self._stores[cluster] = open_store(found)
+            self._stores[cluster] = open_store(self.cluster(cluster), environ=self.environ)
         return self._stores[cluster]
+
+    def cluster(self, name: str) -> Cluster:
+        """Raises NotFound, which names those that there are."""
+        if name.isascii() and (found := self.catalog.cluster(name)):
+            return found
+        known = ", ".join(cluster.name for cluster in self.catalog.clusters())
+        raise NotFound(
+            f"There is no cluster named {name}; known: {known}.",
+            "`grid cluster add NAME --store URI` adds one.",
+        )
 
     def find(self, name: str) -> tuple[Run, Experiment | None] | None:
         """A run (None beside it), or an experiment with its run, by name or id; None when there is neither."""
@@ -71,7 +79,7 @@ def open_context(environ: Mapping[str, str] | None = None, *, start_engine: bool
         catalog.put_cluster(Cluster(name="local", engine="local", store=f"file://{home.store}"))
     if start_engine:
         dispatch.wake(home, catalog)
-    return Context(home, settings, catalog, user_name(environ))
+    return Context(home, settings, catalog, user_name(environ), environ)
 
 
 def make_home(home: Home) -> None:
