@@ -19,15 +19,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from gridkeep.catalog.access import AccessCatalog
 from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Run, State
 
 
-class Catalog(Protocol):
+class Catalog(AccessCatalog, Protocol):
     """See the module's docstring for what all calls share."""
 
     @property
     def warning(self) -> str | None:
         """What the user should know of where it lies (a network file system), if anything."""
+        ...
+
+    def is_newer(self) -> bool:
+        """Whether a newer gridkeep has migrated it since it was opened. What has begun goes on as before; nothing else
+        should be begun."""
         ...
 
     def close(self) -> None: ...
@@ -144,6 +150,20 @@ class Catalog(Protocol):
     ) -> list[Artifact]:
         """In order of (path bytes, artifact_id); a path of None sorts as b"". `after` is that pair of the last one seen.
         `under`: only the path itself and what lies in it as a folder. Any page costs about the same (keyset)."""
+        ...
+
+    def artifacts_by_age(
+        self,
+        of: str,
+        *,
+        after: str = "",
+        limit: int,
+        kept: bool = True,
+        types: Iterable[str] | None = None,
+    ) -> list[Artifact]:
+        """The artifacts of a run (by run_id) or an experiment (by ULID) in order of artifact_id, which is that of time;
+        `after` is that of the last one seen. `kept`: only those with bytes in the store, in whatever state. Any page costs
+        about the same (keyset)."""
         ...
 
     def artifact(self, artifact_id: str) -> Artifact | None: ...

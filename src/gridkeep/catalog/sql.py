@@ -1,19 +1,28 @@
 """The catalog on any SQL database: the contract of `base` in queries that SQLite and PostgreSQL both run.
 
 Knows no driver (that is `database`'s). Each part of the contract has its module: `sql_runs`,
-`sql_experiments`, `sql_artifacts`, `sql_deletion`; `sql_base` has what they share.
+`sql_experiments`, `sql_artifacts`, `sql_deletion`, `sql_access`; `sql_base` has what they share.
 """
 
 from __future__ import annotations
 
+from gridkeep.catalog.database import Database
+from gridkeep.catalog.sql_access import AccessRecords
 from gridkeep.catalog.sql_artifacts import ArtifactRecords
 from gridkeep.catalog.sql_deletion import Deletion
 from gridkeep.catalog.sql_experiments import ExperimentRecords
 from gridkeep.catalog.sql_runs import RunRecords
 
 
-class SqlCatalog(RunRecords, ExperimentRecords, ArtifactRecords, Deletion):
+class SqlCatalog(RunRecords, ExperimentRecords, ArtifactRecords, Deletion, AccessRecords):
     """A `Catalog` on a `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._version = database.version()
+
+    def is_newer(self) -> bool:
+        return self._db.version() > self._version
 
     @property
     def warning(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from gridkeep.catalog.ages import page_by_age
 from gridkeep.catalog.pages import page_query
 from gridkeep.catalog.rows import (
     ARTIFACT_COLUMNS,
@@ -87,6 +88,19 @@ class ArtifactRecords(Records):
     ) -> list[Artifact]:
         query = page_query(experiment_id, after=after, limit=limit, states=states, types=types, under=under)
         return [] if query is None else [artifact_from(row) for row in self._db.rows(*query)]
+
+    def artifacts_by_age(
+        self,
+        of: str,
+        *,
+        after: str = "",
+        limit: int,
+        kept: bool = True,
+        types: Iterable[str] | None = None,
+    ) -> list[Artifact]:
+        with self._db.reading():
+            rows = page_by_age(self._db.rows, of, after=after, limit=limit, kept=kept, types=types)
+        return [artifact_from(row) for row in rows]
 
     def artifact(self, artifact_id: str) -> Artifact | None:
         rows = self._db.rows(f"{_FOUND}artifact_id = ?", (artifact_id,))
