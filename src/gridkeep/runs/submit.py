@@ -22,9 +22,10 @@ from gridkeep.runs.inputs import Input, fetch_inputs, find_inputs
 from gridkeep.runs.names import check_name, made_up_name
 from gridkeep.runs.program import Program, resolve
 from gridkeep.runs.values import readable
-from gridkeep.supervisor import workcopy
+from gridkeep.supervisor import credentials, workcopy
 from gridkeep.supervisor.cleanup import submitting
 from gridkeep.supervisor.copying import remove_tree
+from gridkeep.supervisor.prepare import environ_file
 from gridkeep.supervisor.record import keep_submission
 from gridkeep.supervisor.workcopy import WorkingCopy
 
@@ -255,7 +256,9 @@ def _keep_and_record(
             copy = workcopy.take(copy, work)
             notes = [*notes, *copy.warnings, *fetch_inputs(context, inputs, work)]
         environ = {**request.environ, **config.environment, **request.env}
-        write_json(os.path.join(journal, "environ.json"), environ)
+        write_json(environ_file(context.home, run.ulid), environ)
+        if credentials.needs_credentials(context.cluster(run.cluster)):
+            credentials.keep(context.home, run.ulid, request.environ)
         submission = _record(context, submission, may_rename=request.name is None)
     except BaseException:
         if context.catalog.run(run.run_id) is None:  # not interrupted just after it was recorded
@@ -266,10 +269,12 @@ def _keep_and_record(
 
 
 def _record(context: Context, submission: Submission, *, may_rename: bool) -> Submission:
+    cluster = context.cluster(submission.run.cluster)
     for attempt in range(_NAME_TRIES):
         keep_submission(context.home, submission.store, submission.run, submission.experiments)
         try:
             context.catalog.create_run(submission.run, submission.experiments)
+            context.catalog.add_cluster(cluster)  # if it was deleted in this moment
             break
         except NameTaken:
             if not may_rename or attempt == _NAME_TRIES - 1:

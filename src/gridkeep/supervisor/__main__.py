@@ -14,9 +14,9 @@ from gridkeep.errors import GridError, HomeError, StoreError
 from gridkeep.files import read_json, take_lock
 from gridkeep.model import Experiment, Outcome, State
 from gridkeep.settings import Home, load
-from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
 from gridkeep.supervisor.cleanup import clean
+from gridkeep.supervisor.credentials import open_run_store
 from gridkeep.supervisor.finish import has_manifest
 from gridkeep.supervisor.life import Life, Withdrawn
 from gridkeep.supervisor.prepare import environ_file
@@ -51,7 +51,7 @@ def carry(home: Home, catalog: Catalog, ulid: str) -> None:
     cluster = catalog.cluster(run.cluster)
     if cluster is None:
         raise GridError(f"There is no cluster named {run.cluster}.")
-    store = open_store(cluster)
+    store = open_run_store(home, cluster, run.ulid)
     if _is_past(home, store, experiment):
         catalog.update_experiment(
             ulid,
