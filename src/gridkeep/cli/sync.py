@@ -1,4 +1,4 @@
-"""`grid sync`: another try to store what could not be stored in time."""
+"""`grid sync`: another try to store what could not be stored in time, and newer credentials for what is under way."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import click
 from gridkeep.cli.completion import complete_experiment
 from gridkeep.cli.output import echo, message, printable
 from gridkeep.cli.targets import live_line, show_waiting
+from gridkeep.errors import GridError
 from gridkeep.model import Experiment
 from gridkeep.runs.context import Context, open_context
 from gridkeep.runs.pick import pick
 from gridkeep.runs.stop import wait_until
-from gridkeep.runs.sync import failed_to_sync, sync
+from gridkeep.runs.sync import failed_to_sync, hand_on_credentials, sync
 from gridkeep.terminal import many, size
 
 
@@ -20,16 +21,21 @@ from gridkeep.terminal import many, size
 @click.option("--follow", is_flag=True, help="Wait until all is stored, or the time is up again.")
 def command(names: tuple[str, ...], follow: bool) -> int:
     """Try again to store the files of runs or experiments NAME that failed as their store was away or full for too long.
+    Their files are kept in the home until then.
 
-    Their files are kept in the home until then. With --follow, exit status 0 when all of them are stored; how the script
+    Runs with files in a cloud go on with the credentials of this shell, if the store takes them: so those that expired are
+    renewed, also of runs that are still under way. With --follow, exit status 0 when all of them are stored; how the script
     ended is another matter, and stands in `grid status`.
     """
     with open_context() as context:
         chosen = list(pick(context, names).experiments.values())
+        answers = hand_on_credentials(context, chosen)
         again = sync(context, chosen)
         retried = {one.experiment_id for one in again}
         for one in chosen:
             echo(f"{printable(one.name)}: {_what_happens(one, one.experiment_id in retried)}")
+        for cluster, refusal in answers.items():
+            message(_what_of_credentials(cluster, refusal))
         return _follow(context, again) if follow else 0
 
 
@@ -41,6 +47,13 @@ def _what_happens(one: Experiment, retried: bool) -> str:
     if one.missing:
         return f"{one.state}; {many(one.missing, 'file')} missing, the others are stored already."
     return f"{one.state}; all its files are stored already."
+
+
+def _what_of_credentials(cluster: str, refusal: GridError | None) -> str:
+    if refusal is None:
+        return f"The store of {cluster} is used with the credentials of this shell from now on."
+    why = f"{refusal.message} {refusal.hint or ''}".strip()
+    return f"The credentials of this shell were not handed on, those of the run stay. {cluster}: {why}"
 
 
 def _follow(context: Context, again: list[Experiment]) -> int:
