@@ -60,17 +60,27 @@ class Database(Protocol):
 def migrate(database: Database, folder: str = MIGRATIONS) -> None:
     """Applies what is missing, a transaction each; any number of processes may do so at once. Raises
     HomeError when the database is newer than this program."""
-    found = (re.fullmatch(r"(\d{4})_\w+\.sql", name) for name in os.listdir(folder))
-    scripts = {int(match[1]): match[0] for match in found if match}
-    newest = max(scripts)
-    while (version := database.version()) < newest:
+    scripts = _scripts(folder)
+    while (version := database.version()) < max(scripts):
         with open(os.path.join(folder, scripts[version + 1]), encoding="utf-8") as file:
             script = file.read()
         with database.writing():
             if database.version() == version:  # else another process was faster
                 database.apply(script, version + 1)
+    refuse_newer(database, folder)
+
+
+def refuse_newer(database: Database, folder: str = MIGRATIONS) -> None:
+    """Raises HomeError when the database is newer than this program; changes nothing in it."""
+    version, newest = database.version(), max(_scripts(folder))
     if version > newest:
         raise HomeError(
             f"The catalog is of a newer gridkeep (its version is {version}, this one knows {newest}).",
             "Upgrade gridkeep, or set GRIDKEEP_HOME to another folder.",
         )
+
+
+def _scripts(folder: str) -> dict[int, str]:
+    """The names of the migrations by their numbers."""
+    found = (re.fullmatch(r"(\d{4})_\w+\.sql", name) for name in os.listdir(folder))
+    return {int(match[1]): match[0] for match in found if match}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from gridkeep.catalog.database import Row, migrate
+from gridkeep.catalog.database import Row, migrate, refuse_newer
 from gridkeep.catalog.sql import SqlCatalog
 from gridkeep.errors import CatalogError, Conflict, GridError, HomeError
 
@@ -74,6 +74,7 @@ class SqliteDatabase:
             raise self._in_words(error) from error
         self._file = _identity(path)
         try:
+            refuse_newer(self)  # before anything is set: how it keeps its journal may have changed too
             self._set_up("delete" if network else "wal")
         except BaseException:
             self._connection.close()

@@ -58,12 +58,15 @@ class Dispatcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def run(self) -> None:
-        """Until there has been no work for a while."""
+        """Until there has been no work for a while, or there is a newer version of us: what it adds to the catalog only its
+        own engine and supervisors know. Those that work go on without us."""
         delete.finish_deletions(self._context)
         self._clean_leftovers()
         idle_since: float | None = None
         while True:
             try:
+                if self._catalog.is_newer():
+                    return
                 busy = self._look()
                 if self._catalog.deleting():
                     delete.finish_deletions(self._context)
@@ -238,6 +241,8 @@ def main(path: str) -> None:
                 Dispatcher(context, LocalEngine()).run()
             finally:
                 os.close(lock)
+            if context.catalog.is_newer():
+                return
             if not context.catalog.has_unfinished() and not context.catalog.deleting():
                 return
 
