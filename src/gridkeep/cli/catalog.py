@@ -24,9 +24,14 @@ def command() -> None:
 
 @command.command("rebuild", short_help="Rebuild the catalog from a store.")
 @click.argument("store_uri", metavar="STORE_URI")
+@click.option(
+    "--endpoint", metavar="URL", help="As in `grid cluster add`, where no cluster here has that store."
+)
+@click.option("--region", metavar="R", help="The same for the bucket's region.")
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as a JSON array.")
-def rebuild_command(store_uri: str, as_json: bool) -> int:
-    """Bring back the runs whose files lie in the store STORE_URI, as in `file:///home/me/.gridkeep/store`.
+def rebuild_command(store_uri: str, endpoint: str | None, region: str | None, as_json: bool) -> int:
+    """Bring back the runs whose files lie in the store STORE_URI, as in `file:///home/me/.gridkeep/store` or
+    `s3://bucket/prefix`.
 
     Adds what the catalog lacks, changes nothing that it has right, and deletes nothing; repeating it does no harm. Runs of
     that store that were under way in this home go on.
@@ -35,7 +40,13 @@ def rebuild_command(store_uri: str, as_json: bool) -> int:
     """
     with open_context(start_engine=False) as context:
         with LiveLine(sys.stderr) as live:
-            rebuilt = rebuild(context, store_uri, lambda text: live.show(f"Rebuilding: {text} …"))
+            rebuilt = rebuild(
+                context,
+                store_uri,
+                lambda text: live.show(f"Rebuilding: {text} …"),
+                endpoint=endpoint,
+                region=region,
+            )
         if as_json:
             print_json([each.to_json() for each in rebuilt.runs])
         else:

@@ -18,7 +18,9 @@ from gridkeep.capture.watch import is_installed
 from gridkeep.cli.output import echo, print_json, printable, table
 from gridkeep.errors import GridError
 from gridkeep.runs import dispatch
+from gridkeep.runs.cluster import Checked, check
 from gridkeep.runs.context import Context, open_context
+from gridkeep.runs.unfinished import place_of, submissions
 from gridkeep.settings import Settings, home_from, parse_duration, with_sources
 from gridkeep.supervisor.cleanup import leftovers
 from gridkeep.terminal import many, size
@@ -77,8 +79,7 @@ def examine() -> Iterator[Finding]:
             yield _home(context)
             yield _catalog(context)
             yield from _leftovers(context)
-            for cluster in context.catalog.clusters():
-                yield _store(context, cluster.name)
+            yield from map(_store, check(context))
             yield _engine(context)
     except GridError as error:
         yield Finding(
@@ -173,22 +174,30 @@ def _catalog(context: Context) -> Finding:
 
 def _leftovers(context: Context) -> Iterator[Finding]:
     """What the home holds of experiments that the catalog does not know: nothing of it is ever removed unasked."""
-    found = len(leftovers(context.home, context.catalog))
-    if found:
-        store = context.store("local").uri.rstrip("/")
+    unknown = leftovers(context.home, context.catalog)
+    if unknown:
+        places = {
+            place_of(each)
+            for each in submissions(context.home)
+            if unknown.intersection(one.experiment_id for one in each.experiments)
+        } or {(f"file://{context.home.store}", None)}
+        commands = [
+            f"`grid catalog rebuild {printable(_options(*each))}`" for each in sorted(places, key=str)
+        ]
+        found = len(unknown)
         what = f"{many(found, 'experiment')} in the home {'is' if found == 1 else 'are'} not in the catalog"
-        text = f"{what}; `grid catalog rebuild {store}` brings back those of that store"
+        text = f"{what}; {' and '.join(commands)} brings back those of that store"
         yield Finding("leftovers", "warning", text, {"experiments": found})
 
 
-def _store(context: Context, cluster: str) -> Finding:
-    name, facts = f"store {cluster}", {"cluster": cluster}
-    try:
-        store = context.store(cluster)
-        store.check()
-    except GridError as error:
-        return Finding(name, "failed", f"{error.message} {error.hint or ''}".strip(), facts)
-    return Finding(name, "ok", f"{store.uri}: writes, lists, reads and deletes", {**facts, "uri": store.uri})
+def _options(store: str, endpoint: str | None) -> str:
+    return f"{store} --endpoint {endpoint}" if endpoint else store
+
+
+def _store(checked: Checked) -> Finding:
+    facts = {"cluster": checked.cluster.name, "uri": f"{checked.cluster.store.rstrip('/')}/"}
+    level = "ok" if checked.error is None else "failed"
+    return Finding(f"store {checked.cluster.name}", level, checked.sentence(), facts)
 
 
 def _engine(context: Context) -> Finding:

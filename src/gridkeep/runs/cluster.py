@@ -6,6 +6,7 @@ things are printed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,9 +66,9 @@ def store_uri(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     shown = printable(text)
     if scheme == "file" and separator:
-        if not rest.startswith("/") or "\0" in rest or ".." in rest.split("/"):
+        if not rest.startswith("/") or "\0" in rest:
             raise UsageError(f"{shown} is no store: its folder must be a full path.", _FORMS)
-        return f"file://{rest.rstrip('/') or '/'}"
+        return f"file://{os.path.abspath(rest)}"
     if scheme not in _KINDS or not separator:
         raise UsageError(f"{shown} is no store.", _FORMS)
     bucket, *names = rest.rstrip("/").split("/")
@@ -89,7 +90,8 @@ def store_uri(text: str) -> str:
 
 def place(cluster: Cluster) -> str:
     """Where its store is, for people."""
-    return f"{cluster.store} at {cluster.endpoint}" if cluster.endpoint else cluster.store
+    store = f"{cluster.store.rstrip('/')}/"
+    return f"{store} at {cluster.endpoint}" if cluster.endpoint else store
 
 
 def _endpoint(text: str | None) -> str | None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from gridkeep.errors import Conflict, GridError, NotFound, ObjectMissing, StoreError, StoreUnavailable
+from gridkeep.errors import Conflict, NotFound, ObjectMissing, StoreError, StoreUnavailable
 from gridkeep.files import is_locked, take_lock
 from gridkeep.model import JSON, Cluster, Experiment, Run
 from gridkeep.runs import restore
+from gridkeep.runs.cluster import make_cluster
 from gridkeep.runs.context import Context
-from gridkeep.runs.unfinished import find_unfinished, has_ledger, let_sync_again
+from gridkeep.runs.unfinished import find_unfinished, has_ledger, let_sync_again, place_of, submissions
 from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
 from gridkeep.stores.keys import experiment_prefix, manifest_key
@@ -51,32 +51,47 @@ class Rebuilt:
     problems: list[str] = field(default_factory=list)
 
 
-def rebuild(context: Context, uri: str, progress: Callable[[str], None] = lambda _: None) -> Rebuilt:
-    """Brings back all that the store `uri` and this home tell of its runs. `progress` is told what is at work.
+def rebuild(
+    context: Context,
+    uri: str,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    endpoint: str | None = None,
+    region: str | None = None,
+) -> Rebuilt:
+    """Brings back all that the store `uri` and this home tell of its runs. `progress` is told what is at work. `endpoint`
+    and `region` are known where the store has a cluster, or a run that was submitted here.
 
-    Raises StoreError when the store is not there, NotFound when there is nothing to rebuild, Conflict when another rebuild
-    is at work.
+    Raises UsageError for what is no URI, StoreError when the store is not there, NotFound when there is nothing to rebuild,
+    Conflict when another rebuild is at work.
     """
-    store = _open(uri)
+    place = _place(context, make_cluster("rebuild", uri, endpoint=endpoint, region=region))
+    store = open_store(place, environ=context.environ)
     lock = take_lock(os.path.join(context.home.path, "rebuild.lock"))
     if lock is None:
         raise Conflict("Another `grid catalog rebuild` is at work in this home.", "Wait until it has ended.")
     try:
-        return _Rebuild(context, store, progress).run()
+        return _Rebuild(context, place, store, progress).run()
     finally:
         os.close(lock)
 
 
-def _open(uri: str) -> Store:
-    try:
-        return open_store(Cluster(name="rebuild", engine="local", store=uri))
-    except StoreError as error:
-        raise StoreError(f"{uri} cannot be opened as a store: only file:// is known.", error.hint) from None
+def _place(context: Context, asked: Cluster) -> Cluster:
+    """With the endpoint and region that it has here, in so far as none were given."""
+    known = [(each.store, each.endpoint, each.region) for each in context.catalog.clusters()]
+    known += [(*place_of(each), each.region) for each in submissions(context.home)]
+    for store, endpoint, region in known:
+        if store.rstrip("/") == asked.store and asked.endpoint in (None, endpoint):
+            return replace(asked, endpoint=endpoint, region=asked.region or region)
+    return asked
 
 
 class _Rebuild:
-    def __init__(self, context: Context, store: Store, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, context: Context, place: Cluster, store: Store, progress: Callable[[str], None]
+    ) -> None:
         self._context = context
+        self._place = place
         self._catalog = context.catalog
         self._store = store
         self._progress = progress
@@ -110,7 +125,7 @@ class _Rebuild:
         return self._result
 
     def _bring_back_unfinished(self, stored: frozenset[str]) -> None:
-        for run, experiments in find_unfinished(self._context, self._store, stored):
+        for run, experiments in find_unfinished(self._context, self._place, self._store, stored):
             for experiment in experiments:
                 let_sync_again(self._context.home, experiment)
             try:
@@ -179,14 +194,13 @@ class _Rebuild:
 
     def _cluster(self, wanted: str) -> str:
         """The cluster with this store; where there is none it is added, by the name that it had if that is free."""
+        here = (self._place.store, self._place.endpoint)
         for cluster in self._catalog.clusters():
-            with suppress(GridError):
-                if self._context.store(cluster.name).uri == self._store.uri:
-                    return cluster.name
+            if (cluster.store.rstrip("/"), cluster.endpoint) == here:
+                return cluster.name
         name, number = wanted, 2
-        while self._catalog.cluster(name) is not None:
+        while (new := replace(self._place, name=name)) != self._catalog.add_cluster(new):
             name, number = f"{wanted}-{number}", number + 1
-        self._catalog.put_cluster(Cluster(name=name, engine="local", store=self._store.uri))
         return name
 
     # --------------------------------------------------------------------------------------------------------- results

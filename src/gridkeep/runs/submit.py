@@ -271,7 +271,14 @@ def _keep_and_record(
 def _record(context: Context, submission: Submission, *, may_rename: bool) -> Submission:
     cluster = context.cluster(submission.run.cluster)
     for attempt in range(_NAME_TRIES):
-        keep_submission(context.home, submission.store, submission.run, submission.experiments)
+        keep_submission(
+            context.home,
+            submission.store,
+            submission.run,
+            submission.experiments,
+            endpoint=cluster.endpoint,
+            region=cluster.region,
+        )
         try:
             context.catalog.create_run(submission.run, submission.experiments)
             context.catalog.add_cluster(cluster)  # if it was deleted in this moment

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from gridkeep.capture.session import Session
 from gridkeep.errors import GridError
-from gridkeep.model import Experiment, Run, State
+from gridkeep.model import Cluster, Experiment, Run, State
 from gridkeep.runs.context import Context
 from gridkeep.settings import Home
 from gridkeep.stores.base import Store
@@ -28,14 +28,15 @@ def has_ledger(home: Home, ulid: str) -> bool:
 
 
 def find_unfinished(
-    context: Context, store: Store, stored: frozenset[str]
+    context: Context, place: Cluster, store: Store, stored: frozenset[str]
 ) -> Iterator[tuple[Run, list[Experiment]]]:
-    """Each run of this store with those of its experiments that are here and that the catalog does not know; `stored` are
-    the ULIDs that the store holds something of. Raises StoreError when the store does not answer."""
+    """Each run of this store, which is that of `place`, with those of its experiments that are here and that the catalog
+    does not know; `stored` are the ULIDs that the store holds something of. Raises StoreError when the store does not
+    answer."""
     home, unknown = context.home, leftovers(context.home, context.catalog)
     hidden = {one.experiment_id for one in context.catalog.deleting()}
-    for submitted in _submissions(home):
-        by_name = submitted.store.rstrip("/") == store.uri.rstrip("/")
+    for submitted in submissions(home):
+        by_name = place_of(submitted) == (place.store, place.endpoint)
         if not by_name and stored.isdisjoint(one.experiment_id for one in submitted.experiments):
             continue  # neither this store's name, nor this store by another name
         of_run = [
@@ -54,19 +55,25 @@ def find_unfinished(
             yield found[0], [_as_it_stands(home, found[1])]
 
 
-def let_sync_again(home: Home, experiment: Experiment) -> None:
-    """Whatever time its files had to get to the store, they get it anew. Raises OSError."""
-    if has_ledger(home, experiment.experiment_id):
-        ask_again(home.journal(experiment.experiment_id))
-
-
-def _submissions(home: Home) -> Iterator[Submitted]:
+def submissions(home: Home) -> Iterator[Submitted]:
+    """What was submitted in this home and has not been brought to its end, in order of submission."""
     for name in sorted(os.listdir(home.journal(""))):
         with suppress(GridError):  # damaged: `leftovers` names its experiments
             if not ULID.fullmatch(name) or is_submitted_now(home, name):
                 continue
             if (submitted := kept_submission(home, name)) is not None:
                 yield submitted
+
+
+def place_of(submitted: Submitted) -> tuple[str, str | None]:
+    """Its store's URI and endpoint, as a cluster has them."""
+    return submitted.store.rstrip("/"), submitted.endpoint
+
+
+def let_sync_again(home: Home, experiment: Experiment) -> None:
+    """Whatever time its files had to get to the store, they get it anew. Raises OSError."""
+    if has_ledger(home, experiment.experiment_id):
+        ask_again(home.journal(experiment.experiment_id))
 
 
 def _never_began(home: Home, submitted: Submitted, one: Experiment, stored: frozenset[str]) -> bool:

@@ -39,6 +39,8 @@ class Submitted:
     run: Run
     experiments: list[Experiment]
     ended: frozenset[str]  # the ULIDs of those that are not to be executed any more
+    endpoint: str | None = None  # of the cluster, as its region: the URI alone may not say where the store is
+    region: str | None = None
 
 
 # -------------------------------------------------------------------------------------------------------- writing
@@ -57,10 +59,19 @@ def keep_record(home: Home, run: Run, experiment: Experiment) -> None:
     write_json(os.path.join(home.journal(experiment.experiment_id), "experiment.json"), record)
 
 
-def keep_submission(home: Home, store: str, run: Run, experiments: Sequence[Experiment]) -> None:
+def keep_submission(
+    home: Home,
+    store: str,
+    run: Run,
+    experiments: Sequence[Experiment],
+    *,
+    endpoint: str | None = None,
+    region: str | None = None,
+) -> None:
     """Into the run's journal. Raises OSError."""
     shapes = [_experiment_shape(experiment) for experiment in experiments]
-    record = {"format": FORMAT, "store": store, "run": _run_shape(run), "experiments": shapes}
+    place = {"store": store, "endpoint": endpoint, "region": region}
+    record = {"format": FORMAT, **place, "run": _run_shape(run), "experiments": shapes}
     write_json(_submission_file(home, run.ulid), record)
 
 
@@ -124,7 +135,8 @@ def kept_submission(home: Home, run_ulid: str) -> Submitted | None:
         if run.ulid != run_ulid:
             raise ValueError("it is of another run")
         experiments = [experiment for _, experiment in found]
-        return Submitted(str(shape["store"]), run, experiments, _ended(home, run_ulid))
+        place = {name: shape.get(name) for name in ("endpoint", "region")}
+        return Submitted(str(shape["store"]), run, experiments, _ended(home, run_ulid), **place)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise GridError(f"What was kept of the submission {run_ulid} is damaged: {error}.") from None
 
