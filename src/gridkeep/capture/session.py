@@ -125,6 +125,7 @@ class Session:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._started: dict[str, Any] | None = None
 
     def start(self, launch: Launch) -> None:
         """Starts the shim, detached from this process. Starting twice is harmless: the second shim finds the lock or the
@@ -156,8 +157,9 @@ class Session:
 
     def started(self) -> dict[str, Any] | None:
         """`{"shim", "script", "at", "mode", "why"}` once the script runs (or was tried)."""
-        found: dict[str, Any] | None = read_json(self._at("started.json"))
-        return found
+        if self._started is None:  # written once
+            self._started = read_json(self._at("started.json"))
+        return self._started
 
     def ending(self) -> Ending | None:
         """How the script ended; descendants may still be alive."""

@@ -19,7 +19,7 @@ from gridkeep.stores.base import Store
 from gridkeep.stores.digest import digest_of
 from gridkeep.stores.keys import artifacts_prefix, manifest_key
 from gridkeep.supervisor import manifest
-from gridkeep.supervisor.ledger import new_artifact_id
+from gridkeep.supervisor.entry import new_artifact_id
 
 _BATCH = 2000
 _NOT_COUNTED = (

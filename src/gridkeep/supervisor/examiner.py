@@ -12,7 +12,8 @@ import stat
 
 from gridkeep.capture.journal import Stamp
 from gridkeep.settings import Settings
-from gridkeep.supervisor.ledger import Entry, Ledger, Phase
+from gridkeep.supervisor.entry import Entry, Phase
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.settle import Rest, open_for_reading, rest
 from gridkeep.supervisor.tracker import Tracker, written
 from gridkeep.supervisor.transfers import ToSend

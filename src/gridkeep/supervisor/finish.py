@@ -19,7 +19,8 @@ from gridkeep.model import Experiment, Run
 from gridkeep.stores.base import Store
 from gridkeep.stores.keys import artifacts_prefix, manifest_key, output_log_key
 from gridkeep.supervisor import manifest
-from gridkeep.supervisor.ledger import Ledger, Phase
+from gridkeep.supervisor.entry import Phase
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.publish import Publisher
 from gridkeep.supervisor.settle import Version
 

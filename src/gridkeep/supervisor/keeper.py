@@ -20,8 +20,9 @@ from gridkeep.errors import CatalogError, StoreError
 from gridkeep.settings import Settings
 from gridkeep.stores.base import Store
 from gridkeep.supervisor import finish
+from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.examiner import Examiner
-from gridkeep.supervisor.ledger import Entry, Ledger, Phase
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
 from gridkeep.supervisor.publish import Publisher
 from gridkeep.supervisor.settle import Changed
@@ -101,6 +102,8 @@ class Keeper:
             return
         if not read and not looked:
             self._rest()
+        elif read < _RECORDS and looked < _BATCH and not self._examiner.final:
+            time.sleep(_TICK)  # the script has the processor: what comes meanwhile is taken in one go
 
     def read_to_the_end(self, session: Session) -> None:
         """Notes all that the journal holds now."""
@@ -111,15 +114,15 @@ class Keeper:
 
     def _ingest(self, session: Session) -> int:
         """Journal records to ledger entries; the offset is committed with them. Returns how many."""
-        now, count = time.monotonic(), 0
+        now = time.monotonic()
         fact = f"offset-{os.path.basename(session.folder)}"
-        behind = self._ledger.fact(fact, 0)
-        for offset, record in islice(session.records(behind), _RECORDS):
+        found = list(islice(session.records(self._ledger.fact(fact, 0)), _RECORDS))
+        self._ledger.fetch(path for _, record in found for path, _ in record.paths)
+        for _, record in found:
             self.tracker.apply(record, now)
-            behind, count = offset, count + 1
-        if count:
-            self._ledger.set_fact(fact, behind)
-        return count
+        if found:
+            self._ledger.set_fact(fact, found[-1][0])
+        return len(found)
 
     def _examine(self) -> int:
         now = time.monotonic()
@@ -136,7 +139,9 @@ class Keeper:
 
     def _take_results(self) -> None:
         now = time.monotonic()
-        for result in self._transfers.finished():
+        finished = self._transfers.finished()
+        self._ledger.fetch(result.path for result in finished)
+        for result in finished:
             entry = self._ledger.get(result.path)
             if entry is None:
                 continue

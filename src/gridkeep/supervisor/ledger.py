@@ -12,80 +12,12 @@ import sqlite3
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from enum import StrEnum
 from math import inf
-from operator import attrgetter
 from typing import Any
 
 from gridkeep.capture.journal import Stamp
-from gridkeep.model import new_ulid
+from gridkeep.supervisor.entry import COLUMNS, Entry, Phase, entry_from, new_artifact_id, row_of
 
-UNKNOWN_INO = -1  # pre-state that cannot be trusted: whatever is there counts as written
-
-
-class Phase(StrEnum):
-    """How far a file has come."""
-
-    TOUCHED = "touched"  # opened for writing, renamed, …: to be looked at
-    GROWING = "growing"  # somebody has it open for writing
-    READY = "ready"  # to be sent
-    STORED = "stored"
-    UNCHANGED = "unchanged"  # nothing was written: no artifact
-    REMOVED = "removed"
-    MISSING = "missing"
-    IGNORED = "ignored"
-
-
-UNSETTLED = (Phase.TOUCHED, Phase.GROWING, Phase.READY)
-
-
-@dataclass(slots=True)
-class Entry:
-    """One file. Times of `due`, `touched_at` and `unsaved_since` are monotonic seconds of the present supervisor."""
-
-    path: bytes  # canonical; for a loss whose path is unknown, a number
-    artifact_id: str
-    listed: bytes | None
-    phase: Phase
-    reason: str | None = None
-    due: float | None = None  # when to look at it again
-    # What was there before the run: ino 0 for nothing, UNKNOWN_INO for "cannot be told".
-    pre_dev: int = 0
-    pre_ino: int = 0
-    pre_size: int = 0
-    pre_mtime_ns: int = 0
-    pre_ctime_ns: int = 0
-    first_at_ns: int = 0  # time of the first record
-    opened: bool = False  # for writing: only then can its content have changed in place
-    proven: bool = False  # a version that the run wrote was seen to exist
-    renamed_to: bytes | None = None  # it left: listed path of its new name, b"" for none; None: it did not
-    leasable: bool = True  # whether a lease may be tried on it
-    rewrites: int = 0
-    touched_at: float = 0.0
-    unsaved_since: float = 0.0  # since when the store lacks what is there: its first touch, or the last copy
-    tries: int = 0  # copies thrown away in a row because it changed meanwhile
-    # The version in the store, with the stamp of the file that it was read from; sha256 None: none.
-    size: int | None = None
-    sha256: str | None = None
-    mtime_ns: int | None = None
-    ctime_ns: int | None = None
-    ino: int | None = None
-    mode: int | None = None
-    key: str | None = None
-    etag: str | None = None
-    partial: bool = False  # that version is a prefix of a growing file
-    summarized: bool = False  # listed as one of its folder's count only
-    swept: bool = False  # found by the last sweep, not by capture
-    dirty: bool = False  # the catalog does not have it as it is
-    published: bool = False  # the catalog has it
-
-    @property
-    def created(self) -> bool:
-        return self.pre_ino == 0
-
-
-_COLUMNS = [item.name for item in fields(Entry)]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     path BLOB PRIMARY KEY, artifact_id TEXT NOT NULL, listed BLOB, phase TEXT NOT NULL, reason TEXT, due REAL,
@@ -109,18 +41,30 @@ CREATE TABLE IF NOT EXISTS snapshot (
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value);
 """
 _CONSTANT = ("path", "artifact_id", "listed")  # so that their indexes are left alone when an entry moves on
-_MOVING = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in _CONSTANT)
-_PUT = f"""INSERT INTO entries ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" * len(_COLUMNS))})
-    ON CONFLICT (path) DO UPDATE SET {_MOVING}"""
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM entries"
-_PHASE, _PHASES = _COLUMNS.index("phase"), {phase.value: phase for phase in Phase}
-_values = attrgetter(*_COLUMNS)
+_MOVING = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in _CONSTANT)
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM entries"
+_TOGETHER = 50  # rows of one statement: between two of them other threads take the interpreter
+_HELD = 5000  # entries that a transaction holds in memory
+
+
+def _put(count: int) -> str:
+    row = f"({', '.join('?' * len(COLUMNS))})"
+    return f"""INSERT INTO entries ({", ".join(COLUMNS)}) VALUES {", ".join([row] * count)}
+        ON CONFLICT (path) DO UPDATE SET {_MOVING}"""
+
+
+_PUT_ONE, _PUT_MANY = _put(1), _put(_TOGETHER)
+_GET_MANY = f"{_SELECT} WHERE path IN ({', '.join('?' * _TOGETHER)})"
 
 
 class Ledger:
-    """See the module. Not for several threads. Raises sqlite3.Error only where the disk fails it (full, I/O)."""
+    """See the module. Not for several threads. Raises sqlite3.Error only where the disk fails it (full, I/O).
+
+    Within a transaction, what is put is held in memory until somebody asks for more than single entries, or it ends."""
 
     def __init__(self, path: str) -> None:
+        self._held: dict[bytes, Entry | None] = {}  # as the ledger has them, and what it is still to have
+        self._unwritten: set[bytes] = set()
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, timeout=60)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -142,7 +86,7 @@ class Ledger:
     def resume(self) -> None:
         """Whatever was under way and forgotten is to be looked at again."""
         query = "UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready') AND due IS NULL"
-        self._db.execute(query)
+        self._all(query)
 
     def close(self) -> None:
         self._db.close()
@@ -156,11 +100,31 @@ class Ledger:
         self._db.execute("BEGIN")
         try:
             yield
+            self._write()
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        finally:
+            self._unwritten.clear()
+            self._held.clear()
+
+    def _write(self) -> None:
+        """Puts down what is held."""
+        rows = [row_of(entry) for path in self._unwritten if (entry := self._held[path]) is not None]
+        self._unwritten.clear()
+        self._held.clear()
+        while len(rows) >= _TOGETHER:
+            self._db.execute(_PUT_MANY, [value for row in rows[-_TOGETHER:] for value in row])
+            del rows[-_TOGETHER:]
+        for row in rows:
+            self._db.execute(_PUT_ONE, row)
+
+    def _all(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Executes what concerns more than one entry: on all of them."""
+        self._write()
+        return self._db.execute(sql, parameters)
 
     # --------------------------------------------------------------------------------------------------------- facts
 
@@ -174,43 +138,68 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------- entries
 
     def get(self, path: bytes) -> Entry | None:
-        row = self._db.execute(f"{_SELECT} WHERE path = ?", (path,)).fetchone()
-        return None if row is None else _entry(row)
+        if path not in self._held:
+            row = self._db.execute(f"{_SELECT} WHERE path = ?", (path,)).fetchone()
+            entry = None if row is None else entry_from(row)
+            if not self._db.in_transaction:
+                return entry
+            self._hold(path, entry)
+        return self._held[path]
+
+    def fetch(self, paths: Iterable[bytes]) -> None:
+        """Gets many at once, for this transaction."""
+        wanted = [path for path in dict.fromkeys(paths) if path not in self._held]
+        for at in range(0, len(wanted), _TOGETHER):
+            some = wanted[at : at + _TOGETHER]
+            found = dict.fromkeys(some)
+            padded = some + [some[0]] * (_TOGETHER - len(some))
+            for entry in map(entry_from, self._db.execute(_GET_MANY, padded)):
+                found[entry.path] = entry
+            self._held |= found
 
     def put(self, entry: Entry) -> None:
-        self._db.execute(_PUT, _row(entry))
+        if self._db.in_transaction:
+            self._hold(entry.path, entry)
+            self._unwritten.add(entry.path)
+        else:
+            self._db.execute(_PUT_ONE, row_of(entry))
+
+    def _hold(self, path: bytes, entry: Entry | None) -> None:
+        if len(self._held) >= _HELD:
+            self._write()
+        self._held[path] = entry
 
     def drop(self, entry: Entry) -> None:
         """Forgets a file that turned out to be none; the catalog hears of it if it had it."""
+        self._unwritten.discard(entry.path)
+        self._held.pop(entry.path, None)
         self._db.execute("DELETE FROM entries WHERE path = ?", (entry.path,))
         if entry.published:
             self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (entry.artifact_id,))
 
     def due(self, now: float, limit: int) -> list[Entry]:
         """What is to be looked at by now, the longest due first."""
-        rows = self._db.execute(f"{_SELECT} WHERE due <= ? ORDER BY due LIMIT ?", (now, limit))
-        return [_entry(row) for row in rows]
+        rows = self._all(f"{_SELECT} WHERE due <= ? ORDER BY due LIMIT ?", (now, limit))
+        return [entry_from(row) for row in rows]
 
     def next_due(self) -> float | None:
-        due: float | None = self._db.execute("SELECT min(due) FROM entries WHERE due IS NOT NULL").fetchone()[
-            0
-        ]
+        due: float | None = self._all("SELECT min(due) FROM entries WHERE due IS NOT NULL").fetchone()[0]
         return due
 
     def all_due(self) -> None:
         """Everything unsettled is to be looked at now."""
-        self._db.execute("UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready')")
+        self._all("UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready')")
 
     def unsettled(self) -> int:
         """How many files are not yet stored, missing, removed, ignored or unchanged."""
         query = "SELECT count(*) FROM entries WHERE phase IN ('touched', 'growing', 'ready')"
-        return int(self._db.execute(query).fetchone()[0])
+        return int(self._all(query).fetchone()[0])
 
     def below(self, folder: bytes) -> Iterator[Entry]:
         """All entries in a folder, however deep."""
         low, high = folder + b"/", folder + b"0"  # "0" follows "/"
         yield from map(
-            _entry, self._db.execute(f"{_SELECT} WHERE path > ? AND path < ?", (low, high)).fetchall()
+            entry_from, self._all(f"{_SELECT} WHERE path > ? AND path < ?", (low, high)).fetchall()
         )
 
     def settled(self) -> Iterator[Entry]:
@@ -218,13 +207,13 @@ class Ledger:
         query = f"""{_SELECT} WHERE path > ? AND (phase IN ('stored', 'unchanged', 'removed') OR phase = 'ignored' AND
             (reason IN ('pipe', 'socket', 'device') OR reason LIKE 'symbolic link%')) ORDER BY path LIMIT 1000"""
         last = b""
-        while rows := self._db.execute(query, (last,)).fetchall():
-            yield from map(_entry, rows)
+        while rows := self._all(query, (last,)).fetchall():
+            yield from map(entry_from, rows)
             last = rows[-1][0]
 
     def add_loss(self, reason: str) -> None:
         """A loss whose path is unknown."""
-        number = self._db.execute("SELECT count(*) FROM entries WHERE listed IS NULL").fetchone()[0]
+        number = self._all("SELECT count(*) FROM entries WHERE listed IS NULL").fetchone()[0]
         self.put(
             Entry(
                 path=b"%d" % number,
@@ -242,23 +231,24 @@ class Ledger:
         """What the catalog lacks; of what is new and still on its way only that which was `touched_by` then."""
         query = f"""{_SELECT} WHERE dirty AND phase <> 'unchanged'
             AND NOT (phase IN ('touched', 'ready') AND key IS NULL AND touched_at > ?) LIMIT ?"""
-        return [_entry(row) for row in self._db.execute(query, (touched_by, limit))]
+        return [entry_from(row) for row in self._all(query, (touched_by, limit))]
 
     def dirty_folders(self) -> list[tuple[bytes, Phase, str, str, int]]:
         """(folder, phase, artifact_id, reason, count) of summaries that the catalog lacks."""
         query = "SELECT path, phase, artifact_id, reason, count FROM folders WHERE dirty"
-        return [(row[0], Phase(row[1]), *row[2:]) for row in self._db.execute(query)]
+        return [(row[0], Phase(row[1]), *row[2:]) for row in self._all(query)]
 
     def folders(self) -> list[tuple[bytes, Phase, str, str, int]]:
         """All summaries, as `dirty_folders`."""
         query = "SELECT path, phase, artifact_id, reason, count FROM folders ORDER BY path"
-        return [(row[0], Phase(row[1]), *row[2:]) for row in self._db.execute(query)]
+        return [(row[0], Phase(row[1]), *row[2:]) for row in self._all(query)]
 
     def forgotten(self) -> list[str]:
         return [row[0] for row in self._db.execute("SELECT artifact_id FROM forgotten")]
 
     def published(self, paths: Iterable[bytes], forgotten: Sequence[str]) -> None:
         """The catalog has these as they are, and all folders' summaries."""
+        self._write()
         self._db.executemany(
             "UPDATE entries SET dirty = 0, published = 1 WHERE path = ?", ((p,) for p in paths)
         )
@@ -267,7 +257,7 @@ class Ledger:
 
     def unpublish(self) -> None:
         """The catalog has nothing: all that it shall list is to be sent again."""
-        self._db.execute("UPDATE entries SET dirty = 1 WHERE phase <> 'unchanged' AND NOT summarized")
+        self._all("UPDATE entries SET dirty = 1 WHERE phase <> 'unchanged' AND NOT summarized")
         self._db.execute("UPDATE folders SET dirty = 1")
 
     def kept(self) -> tuple[int, int, int]:
@@ -276,16 +266,16 @@ class Ledger:
         kept = "FILTER (WHERE sha256 IS NOT NULL AND phase <> 'removed')"
         query = f"""SELECT count(*) {kept}, COALESCE(sum(size) {kept}, 0), count(*) FILTER (WHERE phase = 'missing')
             FROM entries WHERE phase <> 'unchanged' AND NOT summarized"""
-        files, size, missing = self._db.execute(query).fetchone()
+        files, size, missing = self._all(query).fetchone()
         return files, size, missing
 
     def count(self, phase: Phase) -> int:
-        return int(self._db.execute("SELECT count(*) FROM entries WHERE phase = ?", (phase,)).fetchone()[0])
+        return int(self._all("SELECT count(*) FROM entries WHERE phase = ?", (phase,)).fetchone()[0])
 
     def summarize(self, entry: Entry, by: int = 1) -> None:
         """Lists the entry as one more (or, `by` -1, one less) of its folder, instead of by itself."""
         folder = os.path.dirname(entry.listed or b"") + b"/"
-        self._db.execute(
+        self._all(
             "INSERT INTO folders VALUES (?, ?, ?, ?, ?, 1)"
             " ON CONFLICT (path, phase) DO UPDATE SET count = count + excluded.count, dirty = 1",
             (folder, entry.phase, new_artifact_id(), entry.reason, by),
@@ -297,9 +287,9 @@ class Ledger:
     def listed(self) -> Iterator[Entry]:
         """All entries that are artifacts, in the order of their listed paths, without holding them all."""
         query = f"{_SELECT} WHERE phase <> 'unchanged' AND NOT summarized ORDER BY listed, artifact_id"
-        cursor = self._db.execute(query)
+        cursor = self._all(query)
         while rows := cursor.fetchmany(1000):
-            yield from map(_entry, rows)
+            yield from map(entry_from, rows)
 
     def unlike(self, listing: Iterable[tuple[str, int, str | None]]) -> tuple[list[Entry], list[str]]:
         """Entries with bytes in the store that a listing of it, (key, size, etag), does not have so; and the keys in it
@@ -310,9 +300,9 @@ class Ledger:
             query = f"""{_SELECT} WHERE sha256 IS NOT NULL AND NOT EXISTS (
                 SELECT 1 FROM listing WHERE listing.key = entries.key AND listing.size = entries.size
                 AND (listing.etag IS NULL OR listing.etag IS entries.etag))"""
-            found = [_entry(row) for row in self._db.execute(query)]
+            found = [entry_from(row) for row in self._all(query)]
             kept = "SELECT key FROM entries WHERE sha256 IS NOT NULL"
-            strays = self._db.execute(f"SELECT key FROM listing WHERE key NOT IN ({kept})").fetchall()
+            strays = self._all(f"SELECT key FROM listing WHERE key NOT IN ({kept})").fetchall()
             self._db.execute("DROP TABLE listing")
         return found, [key for (key,) in strays]
 
@@ -320,7 +310,7 @@ class Ledger:
         """`files`, `bytes`, `missing`, `ignored`, `removed`, and `swept` (found by the last sweep)."""
         found = {"files": 0, "bytes": 0, "missing": 0, "ignored": 0, "removed": 0, "swept": 0}
         query = "SELECT phase, count(*), sum(sha256 IS NOT NULL), sum(size), sum(swept) FROM entries GROUP BY phase"
-        for phase, count, kept, size, swept in self._db.execute(query):
+        for phase, count, kept, size, swept in self._all(query):
             found["swept"] += swept or 0
             if phase in ("missing", "ignored", "removed"):
                 found[phase] = count
@@ -348,7 +338,7 @@ class Ledger:
         """Of what there is now, all that differs from the snapshot and that no entry tells of, with how it was. Where the
         run is `captured`, one that differs in its ctime alone was not written: its opening would have been seen."""
         for path, st in found:
-            if self._db.execute("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone():
+            if self._all("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone():
                 continue
             before, now = self._before(path) or _NOTHING, _snapshot_row(st)
             if (before[:3] != now[:3]) if captured else (before != now):
@@ -371,20 +361,3 @@ def _snapshot_row(st: os.stat_result) -> tuple[int, int, int, int]:
     if stat.S_ISDIR(st.st_mode):
         return 0, 0, stamp.mtime_ns, 0
     return stamp.ino, stamp.size, stamp.mtime_ns, stamp.ctime_ns
-
-
-def new_artifact_id() -> str:
-    return f"art_{new_ulid()}"
-
-
-def _row(entry: Entry) -> list[Any]:
-    """In the plain types that SQLite takes without asking what they may be."""
-    row = [+value if value.__class__ is bool else value for value in _values(entry)]
-    row[_PHASE] = entry.phase.value
-    return row
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    entry = Entry(*row)
-    entry.phase = _PHASES[row[_PHASE]]
-    return entry

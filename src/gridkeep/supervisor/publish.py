@@ -12,7 +12,8 @@ from math import inf
 from gridkeep.catalog.base import Catalog
 from gridkeep.errors import CatalogError
 from gridkeep.model import Artifact, ArtifactState
-from gridkeep.supervisor.ledger import Entry, Ledger, Phase
+from gridkeep.supervisor.entry import Entry, Phase
+from gridkeep.supervisor.ledger import Ledger
 
 _BATCH = 5000
 _SHOWN = {

@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterable
 
 from gridkeep.capture.journal import ABSENT, Stamp
-from gridkeep.supervisor.ledger import UNSETTLED, Entry, Ledger, Phase
+from gridkeep.supervisor.entry import UNSETTLED, Entry, Phase
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.tracker import Tracker, written
 from gridkeep.supervisor.trees import Trees, within
 

@@ -11,7 +11,8 @@ import stat
 
 from gridkeep.capture.journal import ABSENT, EXCHANGE, LATE, Op, Record, Stamp
 from gridkeep.settings import Settings
-from gridkeep.supervisor.ledger import UNKNOWN_INO, UNSETTLED, Entry, Ledger, Phase, new_artifact_id
+from gridkeep.supervisor.entry import UNKNOWN_INO, UNSETTLED, Entry, Phase, new_artifact_id
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
 from gridkeep.supervisor.trees import walk
 

@@ -9,7 +9,8 @@ from gridkeep.model import new_ulid
 from gridkeep.stores.keys import artifact_key, output_log_key
 from gridkeep.stores.local import LocalStore
 from gridkeep.supervisor import finish
-from gridkeep.supervisor.ledger import Entry, Ledger, Phase
+from gridkeep.supervisor.entry import Entry, Phase
+from gridkeep.supervisor.ledger import Ledger
 
 
 def stored(ulid: str, path: bytes, content: bytes) -> Entry:

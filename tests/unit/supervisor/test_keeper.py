@@ -11,8 +11,9 @@ from gridkeep.capture.journal import ABSENT, Op, Record
 from gridkeep.capture.session import Session
 from gridkeep.settings import Settings
 from gridkeep.stores.local import LocalStore
+from gridkeep.supervisor.entry import Phase
 from gridkeep.supervisor.keeper import Keeper
-from gridkeep.supervisor.ledger import Ledger, Phase
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
 from tests.support import wait_for
 from tests.unit.made import make_run, quiet_home

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from gridkeep.supervisor.ledger import Entry, Ledger, Phase, new_artifact_id
+from gridkeep.supervisor.entry import Entry, Phase, new_artifact_id
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.trees import walk
 
 
@@ -133,7 +134,8 @@ def test_walk_follows_no_links_and_takes_any_name(tmp_path):
 
 _WRITER = """
 import sys
-from gridkeep.supervisor.ledger import Entry, Ledger, Phase, new_artifact_id
+from gridkeep.supervisor.entry import Entry, Phase, new_artifact_id
+from gridkeep.supervisor.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 number = 0
 while True:

@@ -10,8 +10,9 @@ import pytest
 
 from gridkeep.capture.journal import ABSENT, EXCHANGE, LATE, Op, Record, Stamp
 from gridkeep.settings import Settings
+from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.examiner import Examiner
-from gridkeep.supervisor.ledger import Entry, Ledger, Phase
+from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
 from gridkeep.supervisor.rescan import Rescan
 from gridkeep.supervisor.tracker import Tracker
