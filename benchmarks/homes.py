@@ -1,7 +1,7 @@
 """What benchmarks of `grid run` share: a home of their own, runs to their end, and what the run's processes take meanwhile.
 
-Nothing is deleted before the end of a benchmark: ext4 passes by every inode that was deleted in the last minutes when it
-looks for a free one (`recently_deleted` in its ialloc.c), so each removal would make the files of the next round slower.
+Small files are not deleted before the end of a benchmark: ext4 passes by every inode that was deleted in the last minutes
+when it looks for a free one (`recently_deleted` in its ialloc.c), so each removal would make the next round slower.
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ class Home:
         if found["state"] != "completed" or found["missing"]:
             raise SystemExit(f"The run did not keep its files: {found}")
         return Experiment(found, self._run([GRID, "logs", f"{name}-exp0"]), peaks.kib)
+
+    def delete(self, experiment: Experiment) -> None:
+        """Takes its run away: for files that are few and large."""
+        self._run([GRID, "delete", "--yes", str(experiment.found["run"])])
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(command, cwd=self.project, env=self.environ, capture_output=True, text=True)

@@ -10,22 +10,14 @@ into a new file, where on a virtual machine the host's supply of fresh memory de
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 
+from homes import Home, new_home
 from report import Figure, in_turn, medians, report
 
 from gridkeep.settings import parse_size
 
 PART = 256 * 2**20  # bytes that are written over and over
-GRID = str(Path(sys.executable).parent / "grid")
 
 WRITER = """\
 import sys, time
@@ -56,12 +48,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=parse_size, default=2 * 2**30)
-    parser.add_argument("--dir", default=tempfile.gettempdir(), help="a folder on the disk to measure")
+    parser.add_argument("--dir", default=None, help="a folder on the disk to measure")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="gridkeep-bench-", dir=options.dir))
-    try:
-        bench = Bench(folder, options.size)
+    with new_home(options.dir) as home:
+        bench = Bench(home, options.size)
         bench.plain(options.size)  # once for the caches of the machine
         samples = in_turn(
             {
@@ -72,11 +63,9 @@ def main() -> None:
             },
             options.rounds,
         )
-    finally:
-        shutil.rmtree(folder)
     found = medians(samples)
     figures = [Figure(f"write 2 GiB {job}", seconds, "s") for job, seconds in found.items()]
-    for form, bound in (("over itself", 1.03), ("new file", None)):
+    for form, bound in (("over itself", 1.02), ("new file", None)):
         plain, ours = samples[f"{form}, plain"], samples[f"{form}, under grid run"]
         ratio = statistics.median(ours) / statistics.median(plain)
         figures.append(Figure(f"{form}: ratio of the medians", ratio, "x", at_most=bound))
@@ -84,63 +73,32 @@ def main() -> None:
 
 
 class Bench:
-    """The two ways to run the writer. Both begin on a machine at rest and leave nothing behind."""
+    """The two ways to run the writer. Both begin on a machine at rest and leave nothing behind: the disk holds no more than
+    one round's files."""
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self.folder = folder
-        self.project = folder / "project"
-        self.project.mkdir()
-        self.script = self.project / "write.py"
-        self.script.write_text(WRITER)
-        self.target = folder / "written.bin"  # outside the working copy, on the same disk
-        self.size = size
-        self.environ = {**os.environ, "GRIDKEEP_HOME": str(folder / "home")}
+    def __init__(self, home: Home, size: int) -> None:
+        self._home = home
+        self._script = home.script("write.py", WRITER)
+        self._target = home.fresh("written")  # outside the working copy, on the same disk
+        self._size = size
+        self._longest = 0.0  # seconds that any has taken
 
     def plain(self, part: int) -> float:
-        rest()
-        done = self._run([sys.executable, str(self.script), *self._args(part)])
-        self._clean()
-        return float(done)
-
-    def captured(self, part: int) -> float:
-        rest()
-        name = f"write-{time.time_ns()}"
-        self._grid("run", "--name", name, str(self.script), *self._args(part))
-        experiment = self._completed(name)
-        if experiment["state"] != "completed" or experiment["bytes"] != part or experiment["missing"]:
-            raise SystemExit(f"The run did not keep its file: {experiment}")
-        seconds = float(self._grid("logs", f"{name}-exp0"))
-        self._grid("delete", "--yes", name)
-        self._clean()
+        seconds = float(self._home.plain(self._script, *self._args(part)))
+        self._longest = max(self._longest, seconds)
+        self._target.unlink()
         return seconds
 
+    def captured(self, part: int) -> float:
+        done = self._home.captured(self._script.name, *self._args(part), quiet=self._longest + 5)
+        if done.found["bytes"] != part:
+            raise SystemExit(f"The run did not keep its file: {done.found}")
+        self._home.delete(done)
+        self._target.unlink()
+        return done.seconds
+
     def _args(self, part: int) -> list[str]:
-        return [str(self.target), str(self.size), str(part)]
-
-    def _completed(self, name: str) -> dict[str, object]:
-        while True:
-            (experiment,) = json.loads(self._grid("status", name, "--json"))
-            if experiment["state"] in ("completed", "failed", "stopped"):
-                return dict(experiment)
-            time.sleep(1)  # seldom: looking must not disturb what is measured
-
-    def _grid(self, *args: str) -> str:
-        return self._run([GRID, *args])
-
-    def _run(self, command: list[str]) -> str:
-        done = subprocess.run(command, cwd=self.project, env=self.environ, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{command} failed:\n{done.stderr}")
-        return done.stdout
-
-    def _clean(self) -> None:
-        self.target.unlink(missing_ok=True)
-
-
-def rest() -> None:
-    """Until the disk has what was written and the pages of what was deleted are free again."""
-    os.sync()
-    time.sleep(2)
+        return [str(self._target), str(self._size), str(part)]
 
 
 if __name__ == "__main__":
