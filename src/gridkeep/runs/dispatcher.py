@@ -212,7 +212,10 @@ class Dispatcher:
         """What a supervisor did not come to when it had made its last record."""
         experiment = self._catalog.experiment(ulid)
         if experiment is not None and not experiment.state.active and not self._is_alive(experiment):
-            clean(self._home, self._catalog, experiment, keep_tree=experiment.missing > 0)
+            try:
+                clean(self._home, self._catalog, experiment, keep_tree=experiment.missing > 0)
+            except OSError as error:  # what one run left behind must not hold up the others
+                print(f"{experiment.name} cannot be cleaned up: {error}", file=sys.stderr, flush=True)
 
     def _rest(self) -> None:
         """Until a supervisor ends, or the next look is due."""

@@ -64,6 +64,8 @@ def copy_file(source: str, dest: str) -> None:
     fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):  # swapped for a pipe or a device since it was looked at
+            raise OSError(errno.EINVAL, "Not a regular file", source)
         out = os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             _copy_content(fd, out, info)
@@ -79,9 +81,13 @@ def copy_file(source: str, dest: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Removes a folder and all in it, also what may not be written; nothing happens when it is not there."""
+    """Removes a folder and all in it, also what may not be written; nothing happens when it is not there. A link or a file
+    in its place goes, and nothing that it leads to."""
     try:
-        shutil.rmtree(path)
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
     except FileNotFoundError:
         return
     except PermissionError:

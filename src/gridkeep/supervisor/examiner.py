@@ -14,7 +14,7 @@ from gridkeep.capture.journal import Stamp
 from gridkeep.settings import Settings
 from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
-from gridkeep.supervisor.settle import Rest, open_for_reading, rest
+from gridkeep.supervisor.settle import Rest, is_straight, open_for_reading, rest
 from gridkeep.supervisor.tracker import Tracker, written
 from gridkeep.supervisor.transfers import ToSend
 
@@ -37,12 +37,14 @@ class Examiner:
         self._tracker = tracker
         self._settings = settings
         self.final = False
+        self._as_of = 0.0
+        self._straight: dict[bytes, bool] = {}
 
     def examine(self, entry: Entry, now: float) -> ToSend | None:
         """Moves the entry on; returns what to send. An entry that is to be sent has no version in the store any more as
         far as the ledger says: the catalog must hear that before it is overwritten."""
         try:
-            st = os.lstat(entry.path)
+            st = self._lstat(entry.path, now)
         except OSError as error:
             if error.errno in _GONE:
                 self._gone(entry, now)
@@ -77,6 +79,19 @@ class Examiner:
             self._settle(entry, Phase.STORED)
             return None
         return self._send(entry, st, Phase.READY, prefix=False)
+
+    def _lstat(self, path: bytes, now: float) -> os.stat_result:
+        """What lies there itself: what a link leads to, which was put in the place of a folder, is none of the run's. Each
+        folder is looked at once in a turn (`now`). Raises OSError."""
+        if now != self._as_of:
+            self._as_of, self._straight = now, {}
+        folder = os.path.dirname(path)
+        straight = self._straight.get(folder)
+        if straight is None:
+            straight = self._straight[folder] = is_straight(folder)
+        if not straight:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return os.lstat(path)
 
     def _is_resting(self, entry: Entry) -> bool:
         """Whether nobody has it open for writing. Raises OSError when it cannot be opened."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gridkeep.stores.keys import listed_path
+from gridkeep.supervisor.trees import place_of
 
 _OUTSIDE = b"_abs/"  # stands before the absolute path of a file outside the working copy
 _PRIVATE = (".ssh", ".aws", ".gnupg", ".netrc", ".docker", ".kube", ".config/gcloud")
@@ -33,7 +34,7 @@ class Naming:
     def __init__(
         self, tree: bytes, links: dict[bytes, bytes], home: bytes, user_home: bytes, exclude: Sequence[str]
     ) -> None:
-        self._tree = os.path.realpath(tree) + b"/"
+        self._tree = place_of(tree) + b"/"
         self._links = {os.path.realpath(target) + b"/": name for target, name in links.items()}
         self._home = os.path.realpath(home) + b"/"
         user_home = os.path.realpath(user_home)

@@ -28,13 +28,30 @@ class Changed(Exception):
 
 
 def open_for_reading(path: bytes) -> int:
-    """A descriptor of the regular file at `path`; a link swapped in is not followed, a pipe not waited for. Raises
-    OSError."""
+    """A descriptor of the regular file at `path`, which is canonical: a link swapped in is not followed, be it the file or a
+    folder above it; a pipe is not waited for. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "Not a regular file")
+    if not _is_called(fd, path):
+        os.close(fd)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     return fd
+
+
+def is_straight(folder: bytes) -> bool:
+    """Whether this canonical path still leads to its folder without a link on the way. Raises OSError when it leads
+    nowhere."""
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _is_called(fd, folder)
+    finally:
+        os.close(fd)
+
+
+def _is_called(fd: int, path: bytes) -> bool:
+    return os.readlink(b"/proc/self/fd/%d" % fd) == path
 
 
 def rest(fd: int) -> Rest:

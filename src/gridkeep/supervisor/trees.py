@@ -20,7 +20,7 @@ class Trees:
     `home` is passed over where it lies in one of them: it changes all the time."""
 
     def __init__(self, tree: bytes, home: bytes) -> None:
-        self.roots = [os.path.realpath(tree)]
+        self.roots = [place_of(tree)]
         self._home = os.path.realpath(home)
 
     def include(self, linked: Sequence[bytes]) -> None:
@@ -83,6 +83,11 @@ def _entries(path: bytes, folder: int) -> Iterator[Found]:
         for entry in entries:
             with suppress(OSError):  # gone meanwhile
                 yield os.path.join(path, os.fsencode(entry.name)), entry.stat(follow_symlinks=False)
+
+
+def place_of(folder: bytes) -> bytes:
+    """The canonical path of a folder, though the run may have put a link in its place."""
+    return os.path.join(os.path.realpath(os.path.dirname(folder)), os.path.basename(folder))
 
 
 def within(path: bytes, root: bytes) -> bool:

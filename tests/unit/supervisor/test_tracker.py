@@ -31,7 +31,7 @@ class Bench:
     now: float = 1000.0
 
     def path(self, name: str) -> bytes:
-        return os.fsencode(self.tree / name)
+        return os.fsencode(os.path.normpath(self.tree / name))
 
     def stamp(self, name: str) -> Stamp:
         try:
@@ -399,5 +399,5 @@ def test_a_write_through_a_hard_link_is_seen_at_the_file_that_it_links(bench, tm
     bench.look()
     assert bench.phases() == {
         "inside": "stored",
-        "../outside": "stored",
+        f"_abs{outside}": "stored",
     }  # the shim gives it its canonical name
