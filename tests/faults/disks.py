@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -66,13 +65,16 @@ def build_faulty(folder: Path) -> Path | None:
     return library
 
 
-def failing(library: Path, folder: Path, log: Path, chance: random.Random, share: float) -> dict[str, str]:
-    """The variables that let calls of supervisors below a folder fail, one in `1 / share`."""
+def preloading(library: Path, log: Path, seed: int) -> dict[str, str]:
+    """The variables that all kinds of faults need."""
+    return {"LD_PRELOAD": str(library), "FAULTY_SEED": str(seed), "FAULTY_LOG": str(log)}
+
+
+def failing(library: Path, log: Path, seed: int, share: float, *paths: Path, programs: str) -> dict[str, str]:
+    """The variables that let calls of these programs (`a:b`) fail below these paths, one in `1 / share`."""
     return {
-        "LD_PRELOAD": str(library),
-        "FAULTY_PROGRAM": "gridkeep.supervisor",
-        "FAULTY_FOLDER": str(folder),
+        **preloading(library, log, seed),
+        "FAULTY_PROGRAM": programs,
+        "FAULTY_PATHS": ":".join(map(str, paths)),
         "FAULTY_CHANCE": str(share),
-        "FAULTY_SEED": str(chance.randrange(1 << 31)),
-        "FAULTY_LOG": str(log),
     }

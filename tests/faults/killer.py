@@ -24,6 +24,10 @@ SETS = [
     (("supervisor", "shim", "guard"), 2), (("engine", "supervisor", "guard"), 1), (ROLES, 3),
 ]  # fmt: skip
 EVENTS = {
+    "submitting": "journal/*/submitting",
+    "copying": "work/*.partial",
+    "environment": "journal/*/environ.json",
+    "kept": "journal/*/run.json",
     "copy": "work/*",
     "ledger": "journal/*/ledger.db",
     "launch": "journal/*/capture-*/launch",
@@ -32,9 +36,13 @@ EVENTS = {
     "end": "journal/*/capture-*/end.json",
     "first file": "store/experiments/*/artifacts/*",
     "output": "store/experiments/*/output.log",
+    "put": "store/.tmp/*",
+    "record": "store/experiments/*/experiment.json",
     "manifest": "store/experiments/*/manifest.jsonl",
+    "deleting": "deleting/*",
 }
 _POLL = 0.003  # seconds
+_LONGEST = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,12 @@ def strike(home: Path, blow: Blow) -> int:
 
 
 def wait_for_moment(home: Path, blow: Blow, over: Callable[[], bool]) -> None:
-    """Until the blow is due, or all is over."""
-    checked = 0.0
+    """Until the blow is due, or all is over; for what never comes, not for long."""
+    began = checked = time.monotonic()
     while blow.event is not None and not next(home.glob(EVENTS[blow.event]), None):
         if time.monotonic() - checked > 0.2:
             checked = time.monotonic()
-            if over():
+            if over() or checked - began > _LONGEST:
                 return
         time.sleep(_POLL)
     time.sleep(blow.delay)

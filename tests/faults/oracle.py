@@ -78,13 +78,15 @@ def read_logs(folder: Path) -> Told:
 
 @dataclass
 class Oracle:
-    """For one experiment that is final. `outside`: the folder outside the working copy that its writer used."""
+    """For one experiment that is final. `outside`: the folder outside the working copy that its writer used. `wiped`: one
+    that its machine lost, with all that was there and not in the store."""
 
     grid: Grid
     name: str
     told: Told
     outside: Path
     downloads: Path
+    wiped: bytes | None = None
 
     def __post_init__(self) -> None:
         catalog = open_catalog(str(self.grid.home / "catalog.db"))
@@ -150,8 +152,9 @@ class Oracle:
         return Finding("false completed" if completed else "lost", text)
 
     def _missing_from_completed(self, one: Artifact) -> Iterator[Finding]:
-        """Nothing in these rounds makes a file impossible to keep."""
-        if self.experiment.state is State.COMPLETED:
+        """Nothing else in these rounds makes a file impossible to keep."""
+        wiped = self.wiped is not None and (one.path or b"").startswith(b"_abs" + self.wiped + b"/")
+        if self.experiment.state is State.COMPLETED and not wiped:
             yield Finding("false completed", f"{one.path!r} is missing: {one.reason}")
 
     # --------------------------------------------------------------------------------------------- the sources agree

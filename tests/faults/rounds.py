@@ -15,66 +15,43 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridkeep.catalog.sqlite import open_catalog
 from gridkeep.model import Experiment
-from tests.faults import disks, killer
+from tests.faults import acts, disks
+from tests.faults.acts import Round
 from tests.faults.oracle import Finding, Oracle, Told, read_logs
-from tests.support import Grid, end_processes_of, environment, processes_of
+from tests.faults.weather import forecast, memory_of
+from tests.support import Grid, end_processes_of, environment
 
 BIN = Path(sys.executable).parent
 WRITER = Path(__file__).with_name("writer.py")
-PATIENCE = 120.0  # seconds after the last blow in which an experiment must be final
 KINDS = ("lost", "wrong", "stuck", "false completed", "left behind", "disagreement")
-_ASK_EVERY = 2.0  # seconds between two commands of the user who waits
-
-
-@dataclass
-class Round:
-    """What came of one."""
-
-    seed: str
-    blows: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
-    state: str = ""
-    folder: Path | None = None  # kept when something was found
-    files: int = 0
-    unknown: int = 0  # losses of unknown path, named as such
-    seconds: float = 0.0
-
-    def line(self) -> str:
-        hits = ", ".join(f"{kind} ×{count}" for kind, count in self.blows.items()) or "none"
-        return f"{self.seed}: {self.state}, {self.files} files, {hits}, {self.seconds:.1f} s"
+# What can end a script, or hide how it ended.
+_HARMFUL = ("script", "child", "shim", "all", "owner", "restart", "failed call")
 
 
 def play(seed: str, root: Path, library: Path | None = None) -> Round:
-    """One round in the folder `root`; in one of five the calls to the store fail now and then, if there is a `library`
-    for that."""
+    """One round in the folder `root`; what needs the `library` is left out without one."""
     result, began = Round(seed), time.monotonic()
     chance = random.Random(seed)
-    grid, faults = new_grid(root), root / "faults"
-    hurt = grid
-    if chance.random() < 0.2 and library is not None:
-        hurt = grid.with_env(
-            **disks.failing(library, grid.home / "store", faults, chance, 0.005), GRIDKEEP_RETRY_MAX="1s"
-        )
+    grid = new_grid(root)
+    weather = forecast(grid, root, chance, library)
     try:
-        _submit(hurt, root, chance, result)
+        acts.first_steps(weather, chance, result)
+        acts.submit(weather, root, chance, result)
         if chance.random() < 0.1:
-            _delete(hurt, chance, result)
-            return result
-        if not result.findings:
-            _strike_and_wait(hurt, chance, result)
-        if faults.exists():
-            result.blows["failed call to the store"] = faults.read_bytes().count(b"\n")
-        if not result.findings:
-            _judge(grid, root, result)
+            acts.delete(weather, chance, result)
+        elif not result.findings:
+            acts.strike_and_wait(weather, root, chance, result)
+            if not result.findings:
+                _judge(grid, root, result)
     except AssertionError as error:
-        result.findings.append(Finding("disagreement", f"a command failed: {error}"))
+        result.find("disagreement", f"a command failed: {error}")
     finally:
+        weather.count(result.blows)
         end_processes_of(root)
+        acts.forget(root)
         result.seconds = time.monotonic() - began
     return result
 
@@ -92,165 +69,46 @@ def new_grid(root: Path) -> Grid:
     return Grid((str(BIN / "grid"),), root / "home", root / "project", env)
 
 
-# ------------------------------------------------------------------------------------------------------ what is done
-
-
-def _submit(grid: Grid, root: Path, chance: random.Random, result: Round) -> None:
-    words: list[str | Path] = ["run", "--name", "r", "--exclude", "oplog/", "--strategy", "none"]
-    if chance.random() < 0.15:
-        words.append("--auto_resume")
-    operations, pause = chance.choice([15, 40, 80]), chance.choice([0.005, 0.02, 0.05])
-    words += ["writer.py", chance.randbytes(4).hex(), root / "outside", root / "oplog"]
-    words += ["--operations", str(operations), "--pause", str(pause)]
-    if chance.random() < 0.15:
-        submitter = grid.start(*words)
-        time.sleep(chance.uniform(0, 1.2))
-        submitter.kill()
-        submitter.communicate()
-        result.blows["kill submit"] += 1
-        if grid("status", "r", code=None).returncode == 0:
-            return
-        # A killed check of the store may leave its probe, which a later one takes away.
-        objects = [
-            path for path in (grid.home / "store").rglob("*") if path.is_file() and "_probe" not in path.parts
-        ]
-        if objects:
-            result.findings.append(Finding("disagreement", f"no run, and in the store {objects}"))
-    grid(*words)
-
-
-def _strike_and_wait(grid: Grid, chance: random.Random, result: Round) -> None:
-    for blow in killer.plan(chance):
-        killer.wait_for_moment(grid.home, blow, lambda: final(grid) is not None)
-        if killer.strike(grid.home, blow):
-            result.blows[blow.kind] += 1
-        time.sleep(chance.uniform(0, 0.3))
-        grid("status")
-    if chance.random() < 0.1:
-        grid("stop", "run", "r", code=None)  # it may have ended
-        result.blows["stopped by its owner"] += 1
-    _wait_until_final(grid, result)
-
-
-def _delete(grid: Grid, chance: random.Random, result: Round) -> None:
-    """Deletes the run while it goes on, is struck, or has ended; the command that does so may be killed too."""
-    result.state = "deleted"
-    time.sleep(chance.uniform(0, 3))
-    command = grid.start("delete", "run", "r", "--yes", "--force")
-    for blow in killer.plan(chance):
-        time.sleep(min(blow.delay, 0.4))
-        if killer.strike(grid.home, blow):
-            result.blows[blow.kind] += 1
-    if chance.random() < 0.5:
-        command.kill()
-        result.blows["kill delete"] += 1
-    command.communicate()
-    deadline = time.monotonic() + PATIENCE
-    while _known(grid):
-        if time.monotonic() > deadline:
-            result.findings.append(Finding("stuck", "it is not deleted"))
-            return
-        grid(
-            "delete", "run", "r", "--yes", "--force", code=None
-        )  # nothing more to be done, if it has been begun
-        grid("status")
-    if not _gone(grid.home, 15):
-        result.findings.append(Finding("left behind", f"processes {_commands(grid.home)}"))
-    store = [path for path in (grid.home / "store").rglob("*") if path.is_file()]
-    result.findings += [Finding("left behind", f"{path}") for path in store + held(grid.home)]
-
-
-def _known(grid: Grid) -> bool:
-    """Whether the catalog still has anything of the run."""
-    catalog = open_catalog(str(grid.home / "catalog.db"))
-    try:
-        return catalog.run("r") is not None or bool(catalog.deleting())
-    finally:
-        catalog.close()
-
-
-def _wait_until_final(grid: Grid, result: Round) -> None:
-    deadline, asked = time.monotonic() + PATIENCE, 0.0
-    while (experiment := final(grid)) is None:
-        if time.monotonic() > deadline:
-            one = grid.json("status", "r")[0]
-            result.findings.append(Finding("stuck", f"{one['state']}, waiting for {one['waiting_for']}"))
-            return
-        if time.monotonic() - asked > _ASK_EVERY:
-            asked = time.monotonic()
-            grid("status")
-        time.sleep(0.05)
-    result.state = f"{experiment.state} ({experiment.outcome}: {experiment.reason})"
-    if not _gone(grid.home, 15):
-        result.findings.append(Finding("left behind", f"processes {_commands(grid.home)}"))
-
-
-def final(grid: Grid) -> Experiment | None:
-    """The round's experiment, once it has ended."""
-    catalog = open_catalog(str(grid.home / "catalog.db"))
-    try:
-        experiment = catalog.experiment("r-exp0")
-    finally:
-        catalog.close()
-    return None if experiment is None or experiment.state.active else experiment
-
-
-def _gone(home: Path, patience: float) -> bool:
-    """Whether no process of the home is left, soon."""
-    deadline = time.monotonic() + patience
-    while processes_of(home):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def _commands(home: Path) -> list[bytes]:
-    return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(home)]
-
-
 # ------------------------------------------------------------------------------------------------------- what is found
 
 
 def _judge(grid: Grid, root: Path, result: Round) -> None:
     told = read_logs(root / "oplog")
-    oracle = Oracle(grid, "r-exp0", told, root / "outside", root / "downloads")
+    restarted = bool(result.blows["restart of the machine"])
+    wiped = os.fsencode(memory_of(root)) if restarted else None
+    oracle = Oracle(grid, "r-exp0", told, root / "outside", root / "downloads", wiped)
     result.files = oracle.experiment.artifacts
     result.unknown = sum(one.path is None for one in oracle.artifacts)
-    result.findings += _outcome(oracle.experiment, told, result.blows)
+    result.findings += _outcome(oracle.experiment, told, result)
     result.findings += oracle.findings()
     result.findings += _leftovers(grid, oracle.experiment)
 
 
-def _outcome(experiment: Experiment, told: Told, blows: Counter[str]) -> list[Finding]:
+def _outcome(experiment: Experiment, told: Told, result: Round) -> list[Finding]:
     said = f"{experiment.state}, {experiment.outcome}, {experiment.reason}; the script says {told.ends}"
     if experiment.state == "completed" and told.ends[-1:] != [0]:
         return [Finding("false completed", said)]
-    # What can end a script, or hide how it ended.
-    harmful = [
-        kind for kind in blows if any(word in kind for word in ("script", "child", "shim", "all", "owner"))
-    ]
+    harmful = any(word in kind for kind in result.blows for word in _HARMFUL)
     if not harmful and experiment.state != "completed":
         return [Finding("disagreement", f"nothing hurt the script, and it is {said}")]
     if experiment.state == "failed" and not experiment.reason:
         return [Finding("disagreement", f"no reason: {said}")]
+    if result.lost_script and result.resumes and experiment.attempt < 2:
+        return [Finding("disagreement", f"it was to be started again, and is {said}")]
+    if result.lost_script and not result.resumes and experiment.outcome != "lost":
+        return [Finding("disagreement", f"its machine went down, and it is {said}")]
     return []
 
 
 def _leftovers(grid: Grid, experiment: Experiment) -> list[Finding]:
     """What the home still holds of an experiment whose files are all in the store, once an engine has looked."""
-    if held(grid.home):
+    if acts.held(grid.home):
         grid("run", "--follow", "--name", "next", "true")
-        _gone(grid.home, 15)
-    left = held(grid.home)
+        acts.gone(grid.home, 15)
+    left = acts.held(grid.home)
     if experiment.missing:  # what could not be stored stays where it is
         left = [path for path in left if path != grid.home / "work" / experiment.experiment_id]
     return [Finding("left behind", f"{path}") for path in left]
-
-
-def held(home: Path) -> list[Path]:
-    """Working copies and journals that a home still has."""
-    return [*home.glob("work/*"), *home.glob("journal/*")]
 
 
 # ---------------------------------------------------------------------------------------------------------------- many

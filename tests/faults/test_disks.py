@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -129,7 +128,7 @@ def test_single_calls_to_the_store_fail(tmp_path: Path, seed: int) -> None:
     if library is None:
         pytest.skip("there is no C compiler")
     with ground(tmp_path) as grid:
-        faults = disks.failing(library, grid.home / "store", log, random.Random(seed), 0.01)
+        faults = disks.failing(library, log, seed, 0.01, grid.home / "store", programs="gridkeep.supervisor")
         submit(grid.with_env(**faults, GRIDKEEP_RETRY_MAX="0.5s"), f"calls fail {seed}", 40, 0.01)
         (one,) = grid.finished("r", 100)
         assert one["state"] == "completed"

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from gridkeep.capture.session import Launch, Session
-from tests.faults import killer, rounds
+from tests.faults import acts, killer
 from tests.support import Grid, wait_for
 
 
@@ -60,6 +60,6 @@ def test_a_supervisor_that_is_killed_while_it_cleans_leaves_nothing(grid: Grid) 
     )
     grid("run", "--name", "r", "--exclude", "many/", "script.py")
     wait_for(lambda: next(grid.home.glob("store/experiments/*/manifest.jsonl"), None), 60, every=0.001)
-    wait_for(lambda: rounds.final(grid), 60, every=0.001)
+    wait_for(lambda: acts.final(grid), 60, every=0.001)
     killer.strike(grid.home, killer.Blow(("supervisor",), None, 0))
-    wait_for(lambda: not rounds.held(grid.home), 30, what="an empty home")
+    wait_for(lambda: not acts.held(grid.home), 30, what="an empty home")

@@ -1,11 +1,11 @@
 """Random file work from a seed, told step by step: the script that the rounds run under `grid run`.
 
-    writer.py SEED OUTSIDE LOGS [--operations N] [--pause SECONDS]
+    writer.py SEED OUTSIDE LOGS [--memory FOLDER] [--operations N] [--pause SECONDS]
 
-It works in its current folder and below OUTSIDE, in one to three processes. Each process appends to a log of its own
-in LOGS, one JSON line at a time, each with a single write: before an operation the paths that it is about to touch,
-after it what each of them holds by then (SHA-256, null for nothing). So a log whose writer was killed anywhere says what
-must be there, and which paths may be in either state. Knows nothing of Gridkeep.
+It works in its current folder, below OUTSIDE and below the FOLDER, in one to three processes. Each process appends to a
+log of its own in LOGS, one JSON line at a time, each with a single write: before an operation the paths that it is about
+to touch, after it what each of them holds by then (SHA-256, null for nothing). So a log whose writer was killed anywhere
+says what must be there, and which paths may be in either state. Knows nothing of Gridkeep.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Writer:
     def _replace(self) -> None:
         """A new file beside it, renamed over it."""
         if path := self._some_file():
-            beside, content = self._new_path(), self._some_bytes()
+            beside, content = self._new_path(path), self._some_bytes()
             with self._step([path, beside]):
                 with open(beside, "xb") as file:
                     self._in_pieces(file.write, content)
@@ -135,8 +135,10 @@ class Writer:
 
     def _rename(self) -> None:
         if path := self._some_file():
-            target = self._some_file() if self._random.random() < 0.3 else self._new_path()
-            if target and target != path and self._files.get(target) is not self._files[path]:
+            near = self._near(path)
+            targets = [other for other in sorted(self._files) if other.startswith(near)]
+            target = self._random.choice(targets) if self._random.random() < 0.3 else self._new_path(path)
+            if target != path and self._files.get(target) is not self._files[path]:
                 with self._step([path, target]):
                     os.rename(path, target)
                     self._files[target] = self._files.pop(path)
@@ -144,7 +146,8 @@ class Writer:
     def _rename_folder(self) -> None:
         folders = sorted({os.path.dirname(path) for path in self._files} - set(self._folders))
         if folders:
-            old, new = self._random.choice(folders), self._new_path()
+            old = self._random.choice(folders)
+            new = self._new_path(old)
             if new.startswith(old + b"/"):
                 return
             moved = {path: new + path[len(old) :] for path in self._files if path.startswith(old + b"/")}
@@ -162,7 +165,7 @@ class Writer:
 
     def _link(self) -> None:
         if path := self._some_file():
-            other = self._new_path()
+            other = self._new_path(path)
             with self._step([other]):
                 os.link(path, other)
                 self._files[other] = self._files[path]
@@ -196,9 +199,13 @@ class Writer:
     def _some_file(self) -> bytes | None:
         return self._random.choice(sorted(self._files)) if self._files else None
 
-    def _new_path(self) -> bytes:
+    def _near(self, path: bytes) -> bytes:
+        """The beginning of all paths that the file can be renamed to: another folder may be another file system."""
+        return next(folder for folder in self._folders if path.startswith(folder + b"/"))
+
+    def _new_path(self, beside: bytes = b"") -> bytes:
         """One that nobody has had: a name that comes again would hide a loss."""
-        folder = self._random.choice(self._folders)
+        folder = self._near(beside) if beside else self._random.choice(self._folders)
         if self._random.random() < 0.4:
             folder = os.path.join(folder, b"sub%d" % self._random.randint(0, 3))
             os.makedirs(folder, exist_ok=True)
@@ -250,10 +257,9 @@ def worker(number: int, args: argparse.Namespace) -> int:
     log = Log(args.logs, tag)
     log.say(tree=text(os.getcwdb()))
     top = random.Random(f"{args.seed} {number} top").choice(TOPS)
-    folders = [
-        os.path.join(os.getcwdb(), top, tag.encode()),
-        os.path.join(os.fsencode(args.outside), tag.encode()),
-    ]
+    places = [os.path.join(os.getcwdb(), top), os.fsencode(args.outside)]
+    places += [os.fsencode(args.memory)] if args.memory else []
+    folders = [os.path.join(place, tag.encode()) for place in places]
     try:
         Writer(f"{args.seed} {number}", folders, log, args.pause).work(args.operations)
     except OSError:  # it is in the log; what we print may find its disk full, too
@@ -267,6 +273,7 @@ def main() -> int:
     parser.add_argument("seed")
     parser.add_argument("outside")
     parser.add_argument("logs")
+    parser.add_argument("--memory")
     parser.add_argument("--operations", type=int, default=50)
     parser.add_argument("--pause", type=float, default=0.02)
     args = parser.parse_args()

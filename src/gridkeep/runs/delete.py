@@ -1,7 +1,8 @@
 """Deleting: everything of an experiment goes, nothing of another, and the reply says how much went.
 
-First it is hidden in the catalog, at once; then objects, working copy and journal go; the records go last. So a
-deletion that was cut off anywhere is finished by whoever looks next (`finish_deletions`). A lock lets one process of
+First it is hidden in the catalog, at once, and marked in the home; then objects, working copy and journal go; the records go
+last. So a deletion that was cut off anywhere is finished by whoever looks next (`finish_deletions`), and by the marks also
+when the catalog was lost meanwhile. A lock lets one process of
 the home delete at a time; a supervisor that still lives is let finish first, or it would put back what has gone.
 """
 
@@ -14,16 +15,20 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from gridkeep.catalog.base import Catalog
 from gridkeep.errors import Conflict, GridError, StoreError
 from gridkeep.files import is_locked, take_lock
 from gridkeep.model import Experiment
 from gridkeep.runs.context import Context
 from gridkeep.runs.pick import Picked
 from gridkeep.runs.stop import stop
+from gridkeep.settings import Home
+from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
 from gridkeep.stores.keys import experiment_prefix
-from gridkeep.supervisor.cleanup import has_begun
+from gridkeep.supervisor.cleanup import has_begun, is_over
 from gridkeep.supervisor.copying import remove_tree
+from gridkeep.supervisor.marks import Mark, clear_mark, make_mark, marked, read_mark
 from gridkeep.supervisor.record import ULID, note_ended
 
 _BATCH = 1000
@@ -79,10 +84,21 @@ def finish_deletions(context: Context) -> Erased:
     erased = Erased()
     with _alone(context) as alone:
         if alone:
-            for experiment in context.catalog.deleting():
+            marks = marked(context.home)
+            context.catalog.begin_delete(marks)  # what an older catalog shows again
+            hidden = context.catalog.deleting()
+            for experiment in hidden:
                 with suppress(StoreError):
                     _erase_all(context, [experiment], erased, lambda _: None)
+            for ulid in set(marks) - {one.experiment_id for one in hidden}:
+                with suppress(GridError):
+                    _erase_unknown(context, read_mark(context.home, ulid), erased)
     return erased
+
+
+def is_pending(home: Home, catalog: Catalog) -> bool:
+    """Whether a deletion was begun and is not finished."""
+    return bool(catalog.deleting() or marked(home))
 
 
 def still_active(active: list[Experiment]) -> GridError:
@@ -114,7 +130,10 @@ def _begun(context: Context, ids: Collection[str]) -> list[Experiment]:
 def _erase_all(
     context: Context, experiments: list[Experiment], erased: Erased, progress: Callable[[Erased], None]
 ) -> None:
-    """Those that no supervisor works on."""
+    """Those that no supervisor works on. All are marked first."""
+    for one in experiments:
+        name = context.catalog.cluster_of(one.experiment_id)
+        make_mark(context.home, one, context.catalog.cluster(name) if name else None)
     for one in experiments:
         if not is_locked(context.home.supervisor_lock(one.experiment_id)):
             _erase(context, one, erased, progress)
@@ -124,8 +143,7 @@ def _erase(
     context: Context, experiment: Experiment, erased: Erased, progress: Callable[[Erased], None]
 ) -> None:
     ulid, home = experiment.experiment_id, context.home
-    if not ULID.fullmatch(ulid):
-        raise Conflict(f"{ulid!r} is no experiment_id: nothing is deleted under it.", "Report this, please.")
+    _check(ulid)
     note_ended(home, experiment.run_ulid, [ulid])
     for cluster in _clusters(context, ulid):
         _erase_prefix(context.store(cluster), experiment_prefix(ulid), erased, progress)
@@ -137,8 +155,37 @@ def _erase(
         ):  # else others that the catalog does not know
             _erase_folders(home.work(run_ulid), home.journal(run_ulid))
     context.catalog.finish_delete(ulid)
+    clear_mark(home, ulid)
     erased.experiments += 1
     progress(erased)
+
+
+def _erase_unknown(context: Context, mark: Mark, erased: Erased) -> None:
+    """What the catalog knows nothing of, as it was lost since the deletion began."""
+    ulid, home = mark.experiment_id, context.home
+    _check(ulid)
+    if is_locked(home.supervisor_lock(ulid)):
+        return
+    stores = (
+        [open_store(mark.cluster, environ=context.environ)]
+        if mark.cluster
+        else [context.store(cluster.name) for cluster in context.catalog.clusters()]
+    )
+    for store in stores:
+        _erase_prefix(store, experiment_prefix(ulid), erased, lambda _: None)
+    _erase_folders(home.work(ulid), f"{home.work(ulid)}.partial", home.journal(ulid))
+    if mark.run_ulid is not None:
+        _check(mark.run_ulid)
+        note_ended(home, mark.run_ulid, [ulid])
+        if is_over(home, mark.run_ulid):
+            _erase_folders(home.work(mark.run_ulid), home.journal(mark.run_ulid))
+    clear_mark(home, ulid)
+    erased.experiments += 1
+
+
+def _check(ulid: str) -> None:
+    if not ULID.fullmatch(ulid):
+        raise Conflict(f"{ulid!r} is no ULID: nothing is deleted under it.", "Report this, please.")
 
 
 def _clusters(context: Context, ulid: str) -> list[str]:

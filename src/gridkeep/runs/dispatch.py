@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from gridkeep.catalog.base import Catalog
 from gridkeep.files import is_locked
 from gridkeep.settings import Home
+from gridkeep.supervisor.marks import marked
 
 
 def engine_alive(home: Home) -> bool:
@@ -26,10 +27,15 @@ def wake(home: Home, catalog: Catalog, environ: Mapping[str, str] | None = None)
     """
     if is_inside_run(home, os.environ if environ is None else environ) or engine_alive(home):
         return False
-    if not catalog.has_unfinished() and not catalog.deleting():
+    if not has_work(home, catalog):
         return False
     start(home)
     return True
+
+
+def has_work(home: Home, catalog: Catalog) -> bool:
+    """Whether there are experiments to be executed, or deletions to be finished."""
+    return bool(catalog.has_unfinished() or catalog.deleting() or marked(home))
 
 
 def start(home: Home) -> None:

@@ -22,6 +22,7 @@ from gridkeep.files import take_lock
 from gridkeep.model import Experiment, Run, State
 from gridkeep.runs import delete
 from gridkeep.runs.context import Context, open_context
+from gridkeep.runs.dispatch import has_work
 from gridkeep.settings import parse_size
 from gridkeep.supervisor.cleanup import clean, clean_abandoned
 
@@ -68,7 +69,7 @@ class Dispatcher:
                 if self._catalog.is_newer():
                     return
                 busy = self._look()
-                if self._catalog.deleting():
+                if delete.is_pending(self._home, self._catalog):
                     delete.finish_deletions(self._context)
             except CatalogError as error:
                 print(f"{error.message}", file=sys.stderr, flush=True)
@@ -246,7 +247,7 @@ def main(path: str) -> None:
                 os.close(lock)
             if context.catalog.is_newer():
                 return
-            if not context.catalog.has_unfinished() and not context.catalog.deleting():
+            if not has_work(context.home, context.catalog):
                 return
 
 

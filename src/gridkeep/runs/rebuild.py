@@ -22,6 +22,7 @@ from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
 from gridkeep.stores.keys import experiment_prefix, manifest_key
 from gridkeep.supervisor.finish import has_manifest
+from gridkeep.supervisor.marks import marked
 from gridkeep.supervisor.record import ULID, read_record
 
 _PREFIX = "experiments/"
@@ -106,7 +107,8 @@ class _Rebuild:
         for name in sorted(names - stored):
             self._problem(f"{_PREFIX}{name}/", "it is no experiment's folder")
         self._bring_back_unfinished(stored)
-        for number, ulid in enumerate(sorted(stored - self._resumed), start=1):
+        to_go = frozenset(marked(self._context.home))  # somebody deletes them
+        for number, ulid in enumerate(sorted(stored - self._resumed - to_go), start=1):
             at = f"{number:,} of {len(stored):,} experiments"
             self._progress(at)
             try:

@@ -19,6 +19,7 @@ from gridkeep.settings import Home
 from gridkeep.stores.base import Store
 from gridkeep.supervisor.cleanup import is_submitted_now, leftovers
 from gridkeep.supervisor.finish import ask_again
+from gridkeep.supervisor.marks import marked
 from gridkeep.supervisor.record import ULID, Submitted, kept_record, kept_submission, read_record
 
 
@@ -34,7 +35,7 @@ def find_unfinished(
     does not know; `stored` are the ULIDs that the store holds something of. Raises StoreError when the store does not
     answer."""
     home, unknown = context.home, leftovers(context.home, context.catalog)
-    hidden = {one.experiment_id for one in context.catalog.deleting()}
+    hidden = {one.experiment_id for one in context.catalog.deleting()} | set(marked(home))
     for submitted in submissions(home):
         by_name = place_of(submitted) == (place.store, place.endpoint)
         if not by_name and stored.isdisjoint(one.experiment_id for one in submitted.experiments):

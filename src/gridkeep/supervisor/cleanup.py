@@ -18,6 +18,7 @@ from gridkeep.files import take_lock, write_file
 from gridkeep.model import Experiment, Outcome
 from gridkeep.settings import Home
 from gridkeep.supervisor.copying import remove_tree
+from gridkeep.supervisor.marks import marked
 from gridkeep.supervisor.record import ULID, kept_submission, note_ended
 
 
@@ -53,6 +54,17 @@ def has_begun(home: Home, run_ulid: str) -> bool:
         submitted = kept_submission(home, run_ulid)
         return submitted is not None and any(
             os.path.exists(home.journal(one.experiment_id)) for one in submitted.experiments
+        )
+    return False
+
+
+def is_over(home: Home, run_ulid: str) -> bool:
+    """Whether no experiment of the run will be executed any more, nor has a journal here, whatever a catalog says."""
+    with suppress(GridError):
+        submitted = kept_submission(home, run_ulid)
+        return submitted is not None and all(
+            one.experiment_id in submitted.ended and not os.path.exists(home.journal(one.experiment_id))
+            for one in submitted.experiments
         )
     return False
 
@@ -155,6 +167,7 @@ def leftovers(home: Home, catalog: Catalog) -> set[str]:
 def _unknown(home: Home, catalog: Catalog) -> Iterator[str]:
     """The ULIDs in the names of folders in the home that mean nothing to the catalog."""
     hidden = {ulid for one in catalog.deleting() for ulid in (one.experiment_id, one.run_ulid)}
+    hidden.update(marked(home))
     names = {name for part in (home.journal(""), home.work("")) for name in os.listdir(part)}
     for ulid in {name.removesuffix(".partial") for name in names} - hidden:
         if not ULID.fullmatch(ulid) or is_submitted_now(home, ulid):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from gridkeep.files import take_lock
 from gridkeep.model import Cluster, Experiment
 from gridkeep.runs import delete as module
 from gridkeep.runs.context import open_context
-from gridkeep.runs.delete import Erased, delete, finish_deletions
+from gridkeep.runs.delete import Erased, delete, finish_deletions, is_pending
+from gridkeep.runs.dispatch import has_work
 from gridkeep.runs.pick import pick
+from gridkeep.runs.rebuild import rebuild
+from gridkeep.supervisor.record import keep_submission
 from tests.support import wait_for
 from tests.unit.made import keep, make_run, move_log_to_store, print_to_journal, quiet_home
 
@@ -227,3 +231,72 @@ def test_nothing_but_a_ulid_is_a_prefix(context, odd):
     _, [one] = make_run(context, "my-run", ["completed"])
     with pytest.raises(Conflict):
         module._erase(context, replace(one, experiment_id=odd), module.Erased(), lambda _: None)
+
+
+# --------------------------------------------------------------------- the catalog is lost while a deletion waits
+
+
+@pytest.fixture
+def begun(home, tmp_path):
+    """A run whose deletion waits for its store, and a copy of the catalog from before it; the context is closed."""
+    with quiet_home(home) as context:
+        run, experiments = make_run(context, "my-run", ["completed", "completed"])
+        furnish(context, run, experiments)
+        keep_submission(context.home, f"file://{context.home.store}", run, experiments)
+        context.catalog.close()
+        shutil.copy(context.home.catalog, tmp_path / "older.db")
+    with quiet_home(home) as context:
+        os.rename(context.home.store, tmp_path / "away")
+        with pytest.raises(StoreUnavailable):
+            delete(context, pick(context, ["my-run"]))
+    for path in Path(home).glob("catalog.db*"):
+        path.unlink()
+    os.rename(tmp_path / "away", context.home.store)
+    return run, experiments
+
+
+def all_gone(context, run, experiments):
+    left = [traces(context, ulid) for ulid in (run.ulid, *(one.experiment_id for one in experiments))]
+    return objects(context) == [] and not any(left) and not is_pending(context.home, context.catalog)
+
+
+def test_a_deletion_goes_on_although_the_catalog_was_lost(home, begun):
+    with quiet_home(home) as context:
+        assert has_work(context.home, context.catalog)
+        assert finish_deletions(context).objects == 8
+        assert all_gone(context, *begun)
+        assert not has_work(context.home, context.catalog)
+
+
+def test_a_rebuild_does_not_bring_back_what_is_being_deleted(home, begun):
+    with quiet_home(home) as context:
+        assert rebuild(context, f"file://{context.home.store}").runs == []
+        assert context.catalog.run("my-run") is None
+        assert finish_deletions(context).objects == 8
+        assert all_gone(context, *begun)
+
+
+def test_a_deletion_goes_on_with_an_older_catalog_that_does_not_know_of_it(home, tmp_path, begun):
+    shutil.copy(tmp_path / "older.db", home / "catalog.db")
+    with quiet_home(home) as context:
+        assert context.catalog.run("my-run") is not None
+        assert finish_deletions(context).experiments == 2
+        assert context.catalog.run("my-run") is None
+        assert all_gone(context, *begun)
+
+
+def test_a_mark_that_was_cut_off_is_a_mark(home, begun):
+    for path in (home / "deleting").iterdir():
+        path.write_text('{"run_')
+    with quiet_home(home) as context:
+        assert finish_deletions(context).objects == 8
+        assert objects(context) == []
+        assert not is_pending(context.home, context.catalog)
+
+
+def test_what_is_no_id_marks_nothing(home, begun):
+    for name in ("..evil", "u" * 26):
+        (home / "deleting" / name).touch()
+    with quiet_home(home) as context:
+        assert finish_deletions(context).objects == 8
+        assert objects(context) == []
