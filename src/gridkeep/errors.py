@@ -6,6 +6,7 @@ exits 1; the API will turn them into status codes. A traceback shown to a user i
     GridError
     ├── UsageError            wrong words on the command line (exit 2)
     ├── NotFound              no such run, experiment, artifact or path
+    ├── Forbidden             not for whoever asks (another's run, a link that has ended, …)
     ├── NameTaken             a run of this name exists
     ├── Conflict              not possible in the state that things are in (still running, being deleted, …)
     ├── ConfigError           a setting, a YAML file or a sweep argument that cannot be read
@@ -42,6 +43,10 @@ class UsageError(GridError):
 
 class NotFound(GridError):
     """No such run, experiment, artifact or path."""
+
+
+class Forbidden(GridError):
+    """Not for whoever asks."""
 
 
 class NameTaken(GridError):

@@ -114,6 +114,19 @@ class Settings:
     download_timeout: float = _setting(
         60.0, parse_duration, "How long a download waits for a byte before it gives a file up."
     )
+    signed_url_ttl: float = _setting(
+        900.0, parse_duration, "How long a signed URL is good for; at most 7 days."
+    )
+    session_ttl: float = _setting(
+        7 * 86400.0, parse_duration, "How long a browser that has logged in stays so."
+    )
+    login_code_ttl: float = _setting(
+        3600.0, parse_duration, "How long the link that `grid serve` prints can be used, once."
+    )
+    shutdown_grace: float = _setting(
+        10.0, parse_duration, "How long a server that is told to end finishes what is under way."
+    )
+    upload_limit: int = _setting(2 * 10**9, parse_size, "A file over this size is not taken by a server.")
     copy_warn: int = _setting(50 * 10**6, parse_size, "A working copy over this size gets a warning.")
     copy_limit: int = _setting(2 * 10**9, parse_size, "A working copy over this size is refused.")
     link_file: int = _setting(
@@ -143,6 +156,16 @@ class Home:
     @property
     def store(self) -> str:
         return os.path.join(self.path, "store")
+
+    @property
+    def server_secrets(self) -> str:
+        """What a server signs URLs with."""
+        return os.path.join(self.path, "server-secrets.json")
+
+    @property
+    def uploads(self) -> str:
+        """Files that clients of a server sent for runs to come."""
+        return os.path.join(self.path, "uploads")
 
     @property
     def engine_lock(self) -> str:

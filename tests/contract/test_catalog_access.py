@@ -24,7 +24,7 @@ def test_a_key_comes_back_with_its_last_use(catalog: Catalog) -> None:
     assert catalog.key("k1") == KEY
     assert catalog.key("k2") is None
     catalog.touch_key("k1", 7.5)
-    assert catalog.keys() == [
+    assert catalog.api_keys() == [
         replace(KEY, last_used_at=7.5),
         replace(KEY, key_id="k0", created_at=6.0, name="späť\ufffd"),
     ]

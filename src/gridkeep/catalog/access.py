@@ -74,7 +74,7 @@ class AccessCatalog(Protocol):
         """Also one that was revoked."""
         ...
 
-    def keys(self) -> list[Key]:
+    def api_keys(self) -> list[Key]:
         """All, oldest first."""
         ...
 

@@ -26,7 +26,7 @@ class AccessRecords(Records):
         rows = self._db.rows(f"SELECT {columns(_KEY)} FROM keys WHERE key_id = ?", (key_id,))
         return _key_from(rows[0]) if rows else None
 
-    def keys(self) -> list[Key]:
+    def api_keys(self) -> list[Key]:
         sql = f"SELECT {columns(_KEY)} FROM keys ORDER BY created_at, key_id"
         return [_key_from(row) for row in self._db.rows(sql)]
 

@@ -43,6 +43,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "Delete runs or experiments with all that was kept of them.",
         ),
     },
+    "Serving": {
+        "serve": ("gridkeep.cli.serve:command", "Serve the REST API and the web pages."),
+        "key": ("gridkeep.cli.key:command", "Make, list and revoke API keys."),
+        "login": ("gridkeep.cli.login:command", "Print a link that lets a browser in to a server."),
+    },
     "The rest": {
         "cluster": (
             "gridkeep.cli.cluster:command",

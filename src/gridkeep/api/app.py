@@ -1,0 +1,49 @@
+"""The application: the routers, what every request passes, and how errors are answered.
+
+A new noun is a module with a `router` and its name in `_ROUTERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from gridkeep import __version__
+from gridkeep.api import health, login
+from gridkeep.api.errors import explain_errors
+from gridkeep.api.gate import Gate
+from gridkeep.api.observe import Figures, Observed
+from gridkeep.api.site import Site
+
+_ROUTERS: tuple[APIRouter, ...] = (health.router, login.router)
+
+Beside = Callable[[], AbstractAsyncContextManager[None]]
+
+
+def make_app(site: Site, beside: Beside | None = None) -> ASGIApp:
+    """The whole ASGI application of a site. `beside` is entered while it serves."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        if beside is None:
+            yield
+            return
+        async with beside():
+            yield
+
+    app = FastAPI(
+        title="Gridkeep",
+        version=__version__,
+        lifespan=life,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.site = site
+    app.state.figures = Figures()
+    explain_errors(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    return Observed(Gate(app, site), app.state.figures)

@@ -1,0 +1,137 @@
+"""`grid serve` as a process: where it listens, what it refuses, how it ends; and `grid key`, `grid login`."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import time
+
+import httpx
+import pytest
+
+from tests.api.serving import Served, start
+from tests.support import Grid, wait_for
+
+
+def test_it_ends_in_order_when_told_to(own_server: Served) -> None:
+    assert own_server.get("/healthz").status_code == 200
+    assert own_server.end(signal.SIGTERM) == 0
+
+
+def test_what_is_under_way_is_finished_first(own_server: Served) -> None:
+    with socket.create_connection(("127.0.0.1", int(own_server.url.rpartition(":")[2]))) as slow:
+        slow.sendall(
+            b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nSec-Fetch-Site: same-origin\r\n\r\n"
+        )
+        time.sleep(0.3)
+        own_server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        slow.sendall(b"key=x")
+        slow.settimeout(10)
+        assert slow.recv(100).startswith(b"HTTP/1.1 403")
+    assert own_server.process.wait(15) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "0.0.0.0"], "listen to keys"),
+        (["--host", "::"], "listen to keys"),
+        (["--tls-cert", "x.pem"], "needs both"),
+        (["--url", "grid.example.org"], "is no address"),
+        (["--host", "203.0.113.1", "--behind-proxy"], "cannot be served"),
+    ],
+)
+def test_what_would_be_open_or_makes_no_sense_is_refused(grid: Grid, options: list[str], said: str) -> None:
+    done = grid("serve", "--port", "0", *options, code=None)
+    assert done.returncode in (1, 2) and said in done.stderr and done.stdout == ""
+
+
+def test_behind_a_proxy_it_listens_to_all_and_knows_the_proxys_name(grid: Grid, tmp_path) -> None:
+    options = ("--host", "0.0.0.0", "--behind-proxy", "--url", "https://grid.example.org/")
+    server = start(tmp_path, *options, home=grid.home)
+    try:
+        assert server.login_link.startswith("https://grid.example.org/login?code=")
+        [port] = wait_for(lambda: re.findall(r'"port": (\d+)', (tmp_path / "serve.log").read_text()))
+        local = f"http://127.0.0.1:{port}"
+        for host, status in (("grid.example.org", 200), ("192.0.2.7", 200), ("evil.example", 421)):
+            assert httpx.get(f"{local}/healthz", headers={"host": host}).status_code == status
+    finally:
+        server.close()
+
+
+def test_a_taken_port_is_named(grid: Grid) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = grid("serve", "--port", port, code=1)
+    assert f"127.0.0.1:{port} cannot be served" in done.stderr and "Hint: " in done.stderr
+
+
+def test_without_the_extra_it_says_what_to_install(grid: Grid, tmp_path) -> None:
+    (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError('no', name='uvicorn')")
+    done = grid("serve", code=1, env={"PYTHONPATH": str(tmp_path)})
+    assert "uvicorn" in done.stderr and "gridkeep[server]" in done.stderr
+
+
+def test_keys_are_made_listed_and_revoked(grid: Grid) -> None:
+    made = grid("key", "create", "--name", "ci", "--role", "read")
+    key = made.last_line
+    assert re.fullmatch(r"gk_[0-9a-z]{12}_[\w-]{43}", key)
+    [shape] = grid.json("key", "list")
+    assert (shape["name"], shape["role"], shape["revoked_at"]) == ("ci", "read", None)
+    assert key not in json.dumps(shape) and key not in grid("key", "list").stdout
+    assert "exists already" in grid("key", "create", "--name", "ci", code=1).stderr
+    grid("key", "revoke", "ci")
+    assert grid.json("key", "list")[0]["revoked_at"]
+    assert "no key ci" in grid("key", "revoke", "ci", code=1).stderr
+    grid("key", "create", "--name", "ci")
+
+
+def test_nothing_that_opens_a_door_is_kept(grid: Grid) -> None:
+    key = grid("key", "create", "--name", "ci").last_line
+    code = grid("login").last_line.partition("code=")[2]
+    grid("key", "rotate")
+    for file in grid.home.rglob("*"):
+        if file.is_file():
+            assert file.stat().st_mode & 0o077 == 0
+            content = file.read_bytes()
+            assert key.encode() not in content and key.split("_", 2)[2].encode() not in content
+            assert code.encode() not in content
+
+
+def test_a_login_link_of_the_home_or_of_a_key(served: Served, grid: Grid) -> None:
+    mine = Grid(
+        grid.command,
+        served.log.parent / "home",
+        grid.cwd,
+        {**grid.env, "GRIDKEEP_HOME": str(served.log.parent / "home")},
+    )
+    for one in (mine, grid.with_env(GRID_API_KEY=served.key())):
+        link = one("login", served.url).last_line
+        assert link.startswith(f"{served.url}/login?code=")
+        assert "set-cookie" in httpx.get(link).headers
+    assert "not one of its keys" in grid.with_env(GRID_API_KEY="gk_x_y")("login", served.url, code=1).stderr
+    assert (
+        "cannot be reached" in grid.with_env(GRID_API_KEY="x")("login", "http://127.0.0.1:1", code=1).stderr
+    )
+
+
+def test_the_log_names_requests_and_no_secret(own_server: Served) -> None:
+    key = own_server.key()
+    own_server.client(None).get("/v1/runs?signature=hidden", headers={"x-api-key": key})
+    httpx.get(own_server.login_link)
+
+    def lines() -> list[dict[str, object]]:
+        text = own_server.log.read_text().splitlines()
+        return [json.loads(line) for line in text if line.startswith("{")]
+
+    wait_for(lambda: len(lines()) >= 2)
+    runs, login = lines()[-2:]
+    assert (runs["route"], runs["status"], runs["key"]) == ("/v1/runs", 200, key.split("_")[1])
+    assert login["route"] == "/login"
+    text = own_server.log.read_text()
+    assert (
+        "hidden" not in text and key not in text and own_server.login_link.partition("code=")[2] not in text
+    )
