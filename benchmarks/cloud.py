@@ -5,8 +5,8 @@
 Each round has a fresh server on loopback (tests/services.py) and a fresh bucket; the peers go in turn, whichever of them are
 on the PATH. Up: Gridkeep is what a supervisor does with files that are ready, from its first read to the store's last
 confirmation, hashing every byte (it is there before its files: its start is not counted); the others are whole commands.
-Down: `grid artifacts`, which verifies every byte, against whole commands. Extra memory: the most that the process had over what
-it had before its first file. MLflow's client (`--mlflow`: an interpreter that has it and boto3) goes once: it is slow.
+Down: `grid artifacts`, which verifies every byte, against whole commands. Extra memory: the most that the process had over
+what it had before its first file. MLflow's client (`--mlflow`: an interpreter that has it and boto3) goes once: it is slow.
 """
 
 from __future__ import annotations
