@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from gridkeep.cli.output import message
-from gridkeep.runs.collect import Problem, Progress, Report
+from gridkeep.runs.collect import Problem, Progress, Renamed, Report
 from gridkeep.terminal import has_colours, is_terminal, many, printable, size
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ def summary(report: Report, directory: str) -> Iterator[str]:
     yield f"{many(count, 'file')}, {size(total)}{kept}, in {directory}"
     for name in sorted(report.shifted):
         yield f"Note: {name}/ is called {name.removesuffix('_work')}/ in the working directory."
+    if report.renamed:
+        yield f"{many(len(report.renamed), 'file')} cannot have their own name in this folder:"
+        yield from (f"  {_renamed(each)}" for each in report.renamed)
     if report.failed:
         yield f"{many(len(report.failed), 'file')} could not be had, as said above."
     yield from _list(report.missing, "is missing", "are missing")
@@ -95,6 +98,11 @@ def summary(report: Report, directory: str) -> Iterator[str]:
             else f"{report.active[0]} goes"
         )
         yield f"{who} on: run the same command again later, or with --follow."
+
+
+def _renamed(each: Renamed) -> str:
+    beside = f", beside {printable(each.place.beside)}" if each.place.beside else ""
+    return f"{each.experiment}: {printable(each.path)} is called {printable(each.place.path)}{beside}"
 
 
 def _list(problems: list[Problem], one: str, more: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from gridkeep.errors import GridError, ObjectMissing, StoreError, StoreUnavailable
 from gridkeep.model import Artifact, ArtifactState, Experiment
 from gridkeep.runs.context import Context
+from gridkeep.runs.fitting import Names, Place
 from gridkeep.runs.landing import CHUNK, Landing, Mismatch, Refused, part_name
 from gridkeep.runs.select import Selection, Target, each_artifact, find_targets
 from gridkeep.runs.workers import Pool
@@ -42,6 +43,15 @@ class Problem:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """An artifact, and where it lies in the folder."""
+
+    experiment: str
+    path: bytes
+    place: Place
+
+
 class Progress:
     """What a download tells. All do nothing here; `moved` and `finished` are called from several threads."""
 
@@ -62,7 +72,8 @@ class Progress:
 class Report:
     """What a download came to. `failed`: listed with bytes, and not to be had. `missing`: named so by the run itself.
     `growing`: not finished yet; what is stored of it so far was fetched. `shifted`: folders `_abs_work` or
-    `_enc_work`, which the run itself called `_abs`, `_enc`. `active`: experiments that go on."""
+    `_enc_work`, which the run itself called `_abs`, `_enc`. `renamed`: files that have another name in this folder, as its
+    filesystem cannot hold theirs. `active`: experiments that go on."""
 
     fetched: int = 0
     fetched_bytes: int = 0
@@ -72,6 +83,7 @@ class Report:
     missing: list[Problem] = field(default_factory=list)
     growing: list[Problem] = field(default_factory=list)
     shifted: set[str] = field(default_factory=set)
+    renamed: list[Renamed] = field(default_factory=list)
     active: list[str] = field(default_factory=list)
 
 
@@ -81,6 +93,7 @@ class _Item:
     experiment: Experiment
     folder: tuple[bytes, ...]
     store: Store
+    place: bytes  # below the folder; its path, if the filesystem takes that
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +180,30 @@ class _Download:
                 self.progress.expect(experiment.artifacts, experiment.bytes)
             if experiment.state.active:
                 self.report.active.append(experiment.name)
+            names = self._names_of(experiment)
             for artifact in each_artifact(self.context.catalog, experiment.experiment_id, self.selection):
                 self._note(artifact, experiment)
-                if not artifact.downloadable or not self._wanted(artifact):
+                if artifact.path is None or not artifact.downloadable or not self._wanted(artifact):
                     continue
-                if artifact.change <= self.seen and artifact.artifact_id not in retried:
+                place = names.place(artifact.path) if names else Place(artifact.path)
+                if place.path != artifact.path:
+                    self.report.renamed.append(Renamed(experiment.name, artifact.path, place))
+                # Where files had to make way for others, those that came earlier may have lost their place to new ones.
+                settled = artifact.change <= self.seen and not (names and names.changed)
+                if settled and artifact.artifact_id not in retried:
                     continue
                 if not ahead:
                     self.progress.expect(1, artifact.size or 0)
-                yield _Item(artifact, experiment, folder, store)
+                yield _Item(artifact, experiment, folder, store, place.path)
+
+    def _names_of(self, experiment: Experiment) -> Names | None:
+        """Where all its files lie, whatever is selected of them; None where the filesystem takes every name."""
+        if self.landing.habits.ordinary:
+            return None
+        catalog, everything = self.context.catalog, Selection(removed=True)
+        artifacts = each_artifact(catalog, experiment.experiment_id, everything)
+        paths = (each.path for each in artifacts if each.path is not None and each.downloadable)
+        return Names(self.landing.habits).find(paths)
 
     def _wanted(self, artifact: Artifact) -> bool:
         if artifact.state == ArtifactState.REMOVED:
@@ -252,13 +280,13 @@ class _Download:
         def fetch(start: int) -> Iterator[bytes]:
             return item.store.get(artifact.key or "", start=start)
 
-        names = _names(artifact.path or b"")
+        names = _names(item.place)
         size = artifact.size or 0
         with self.landing.folder((*item.folder, *names[:-1])) as folder:
             if self.landing.has(folder, names[-1], artifact, moved):
                 moved(size)
                 return _Done(size, kept=True)
-            part = part_name(names[-1]) if size > CHUNK else None
+            part = part_name(names[-1]) if size > CHUNK and self.landing.habits.ordinary else None
             if part is not None and self._is_taken(artifact, [*names[:-1], part]):
                 part = None
             self.landing.land(folder, names[-1], artifact, part, fetch, moved)

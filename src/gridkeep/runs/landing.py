@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from gridkeep.model import Artifact
+from gridkeep.runs.fitting import habits_of, remove_probe
 from gridkeep.terminal import printable
 
 WORKSHOP = ".gridkeep"
@@ -54,6 +55,7 @@ class Landing:
         self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._workshop = self._open_workshop()
         self._sweep()
+        self.habits = habits_of(self._workshop)
 
     def __enter__(self) -> Landing:
         return self
@@ -235,8 +237,12 @@ class Landing:
         oldest = time.time() - STALE
         for name in os.listdir(self._workshop):
             with suppress(OSError):
-                if name.endswith(".tmp") and os.stat(name, dir_fd=self._workshop).st_mtime < oldest:
+                if os.stat(name, dir_fd=self._workshop).st_mtime >= oldest:
+                    continue
+                if name.endswith(".tmp"):
                     os.unlink(name, dir_fd=self._workshop)
+                elif name.endswith(".probe"):
+                    remove_probe(self._workshop, name)
 
     @staticmethod
     def _enter(current: int, name: bytes) -> int:
