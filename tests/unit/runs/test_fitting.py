@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -82,7 +83,7 @@ def test_nothing_changes_where_nothing_collides() -> None:
     assert names.place(b"b/c") == Place(b"b/c")
 
 
-def test_an_ordinary_folder_takes_every_name(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_ordinary_folder_takes_every_name(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         assert habits_of(folder).ordinary
