@@ -27,6 +27,7 @@ from gridkeep.supervisor.keeper import Keeper
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.lookout import Lookout
 from gridkeep.supervisor.outcome import Verdict, verdict_of
+from gridkeep.supervisor.patience import Patience
 from gridkeep.supervisor.prepare import Preparation
 from gridkeep.supervisor.record import keep_record, put_record
 from gridkeep.supervisor.rescan import Rescan
@@ -156,8 +157,7 @@ class Life:
         self._end_orphans()
         verdict = self._verdict()
         self._update(state=State.SYNCING, ended_at=verdict.ended_at, capture=self._capture_record())
-        since = max(verdict.ended_at, finish.asked_again_at(self._folder))
-        deadline = time.monotonic() + max(0.0, since + self._settings.sync_timeout - time.time())
+        patience = Patience(self._ledger, self._folder, self._settings.sync_timeout)
         self._sweep()
         self._keeper.finish_up()
         while True:
@@ -165,7 +165,7 @@ class Life:
             self._stop_requested()  # raises Withdrawn
             if self._keeper.done and self._conclude(verdict):
                 return
-            if time.monotonic() > deadline:
+            if patience.is_over():
                 self._give_up()
                 return
 
