@@ -10,7 +10,7 @@ import click
 from gridkeep.cli.completion import complete_experiment
 from gridkeep.cli.output import echo, print_json_array
 from gridkeep.runs.context import Context, open_context
-from gridkeep.runs.select import find_targets
+from gridkeep.runs.select import Selection, each_artifact, find_targets
 from gridkeep.runs.verify import Verification, verify
 from gridkeep.terminal import LiveLine, many, printable
 
@@ -47,7 +47,9 @@ def _verified(context: Context, names: tuple[str, ...], deep: bool) -> Iterator[
         for target in find_targets(context, names, "verify"):
             live.show(f"Verifying {target.experiment.name} …")
             store = context.store(target.run.cluster)
-            result = verify(store, target.experiment, deep=deep, jobs=context.settings.transfer_threads)
+            listed = each_artifact(context.catalog, target.experiment.experiment_id, Selection())
+            jobs = context.settings.transfer_threads
+            result = verify(store, target.experiment, listed, deep=deep, jobs=jobs)
             live.clear()
             yield result
 

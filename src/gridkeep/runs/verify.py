@@ -1,32 +1,39 @@
-"""Proof that a store holds what the manifest says: every object, its size, with `deep` its bytes, and nothing else.
+"""Proof that a store holds what the manifest says: every object, its size, with `deep` its bytes, and nothing else; and
+that the catalog says the same.
 
-Reads the store and the experiment's recorded hash of the manifest, nothing else of ours. The listing lies in a
-temporary database on disk, so that a million artifacts need no memory.
+The manifest is believed when its hash is the one that the catalog has. What store and catalog list lies in a temporary
+database on disk, so that a million artifacts need no memory.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from gridkeep.errors import ObjectMissing, StoreError
+from gridkeep.errors import ObjectMissing, StoreError, StoreUnavailable
 from gridkeep.model import JSON, Artifact, Experiment, path_json
 from gridkeep.stores.base import Store
 from gridkeep.stores.digest import digest_of
-from gridkeep.stores.keys import artifacts_prefix, manifest_key
+from gridkeep.stores.keys import experiment_key, experiment_prefix, manifest_key, output_log_key
 from gridkeep.supervisor import manifest
+from gridkeep.supervisor.record import read_record
 
 AHEAD = 4  # files waiting for each thread
+
+_OF_HEADER = ("state", "outcome", "reason", "exit_code", "attempt")
+_OF_RECORD = (*_OF_HEADER, "run_id", "index", "params", "args", "command")
+_OF_ARTIFACT = ("type", "size", "sha256", "mtime_ns", "mode", "reason", "key", "etag", "count")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as the manifest says. `path` is None where the key belongs to no artifact."""
+    """One thing that is not as the manifest says. `path` is None where it is of no artifact with a path."""
 
-    problem: str  # missing, size, bytes, extra, manifest, unfinished
+    problem: str  # missing, size, bytes, extra, manifest, record, catalog, unfinished
     detail: str
     path: bytes | None = None
     key: str | None = None
@@ -63,9 +70,16 @@ class Verification:
         }
 
 
-def verify(store: Store, experiment: Experiment, *, deep: bool = False, jobs: int = 8) -> Verification:
-    """Compares store and manifest; `deep` re-hashes the bytes in `jobs` threads. Raises StoreError when the store
-    cannot be read."""
+def verify(
+    store: Store,
+    experiment: Experiment,
+    listed: Iterable[Artifact] | None = None,
+    *,
+    deep: bool = False,
+    jobs: int = 8,
+) -> Verification:
+    """Compares store and manifest, and both with the catalog: with `experiment` and, where they are given, all artifacts
+    that it lists. `deep` re-hashes the bytes in `jobs` threads. Raises StoreError when the store cannot be read."""
     result = Verification(experiment)
     if experiment.state.active:
         reason = f"it is {experiment.state}, and its manifest is written last of all"
@@ -75,9 +89,11 @@ def verify(store: Store, experiment: Experiment, *, deep: bool = False, jobs: in
         return result  # never started: there is nothing to keep
     if not _manifest_is_sound(store, result):
         return result
-    with _Listing(store, experiment.experiment_id) as listing:
+    with _Listing(store, experiment.experiment_id, listed) as listing:
+        _compare_record(store, listing, result)
         try:
-            _, artifacts = manifest.read(store.get(manifest_key(experiment.experiment_id)))
+            header, artifacts = manifest.read(store.get(manifest_key(experiment.experiment_id)))
+            _compare_experiment(header, "the manifest", _OF_HEADER, result)
             held = _held(artifacts, listing, result)
             _compare_bytes(store, held, result, jobs) if deep else _count(held, result)
         except StoreError as error:
@@ -86,6 +102,10 @@ def verify(store: Store, experiment: Experiment, *, deep: bool = False, jobs: in
         for key, size in listing.rest():
             result.differences.append(
                 Difference("extra", f"{size} bytes that the manifest does not name", key=key)
+            )
+        for path in listing.rest_of_rows():
+            result.differences.append(
+                Difference("catalog", "the catalog lists it, and the manifest does not", path)
             )
     return result
 
@@ -106,18 +126,50 @@ def _manifest_is_sound(store: Store, result: Verification) -> bool:
     return True
 
 
-class _Listing:
-    """What the store lists below `artifacts/`, on disk."""
+def _compare_record(store: Store, listing: _Listing, result: Verification) -> None:
+    """Whether `experiment.json` says the same as the catalog. It is not hashed: what it holds is compared."""
+    ulid = result.experiment.experiment_id
+    listing.take(manifest_key(ulid))
+    listing.take(output_log_key(ulid))
+    key = experiment_key(ulid)
+    if listing.take(key) is None:
+        result.differences.append(Difference("missing", "the store does not have it", key=key))
+        return
+    try:
+        _, recorded = read_record(store, ulid)
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        result.differences.append(Difference("record", error.message, key=key))
+        return
+    shape = {name: getattr(recorded, name) for name in _OF_RECORD}
+    _compare_experiment(shape, "experiment.json", _OF_RECORD, result)
 
-    def __init__(self, store: Store, ulid: str) -> None:
+
+def _compare_experiment(shape: JSON, where: str, names: Iterable[str], result: Verification) -> None:
+    for name in names:
+        ours, theirs = getattr(result.experiment, name), shape.get(name)
+        if ours != theirs:
+            detail = f"the catalog has {ours!s} as its {name}, {where} {theirs!s}"
+            result.differences.append(Difference("catalog", detail))
+
+
+class _Listing:
+    """What the store lists of the experiment, and its rows of the catalog, on disk. What is taken is crossed off."""
+
+    def __init__(self, store: Store, ulid: str, listed: Iterable[Artifact] | None) -> None:
         self._rows = sqlite3.connect("", isolation_level=None)  # a temporary file that nobody else sees
         self._rows.execute("CREATE TABLE object (key BLOB PRIMARY KEY, size INTEGER) WITHOUT ROWID")
+        self._rows.execute("CREATE TABLE row (id TEXT PRIMARY KEY, path BLOB, said TEXT) WITHOUT ROWID")
         self._rows.execute("BEGIN")
         objects = (
             (item.key.encode(errors="surrogateescape"), item.size)
-            for item in store.list(artifacts_prefix(ulid))
+            for item in store.list(experiment_prefix(ulid))
         )
         self._rows.executemany("INSERT OR REPLACE INTO object VALUES (?, ?)", objects)
+        self._has_rows = listed is not None
+        said = ((each.artifact_id, each.path, json.dumps(_said(each))) for each in listed or ())
+        self._rows.executemany("INSERT INTO row VALUES (?, ?, ?)", said)
 
     def __enter__(self) -> _Listing:
         return self
@@ -132,15 +184,45 @@ class _Listing:
         self._rows.execute("DELETE FROM object WHERE key = ?", parameters)
         return None if found is None else int(found[0])
 
+    def unlike(self, artifact: Artifact) -> str | None:
+        """What the catalog says otherwise of the artifact, which is crossed off."""
+        if not self._has_rows:
+            return None
+        id_ = (artifact.artifact_id,)
+        found = self._rows.execute("SELECT said FROM row WHERE id = ?", id_).fetchone()
+        if found is None:
+            return "the catalog does not list it"
+        self._rows.execute("DELETE FROM row WHERE id = ?", id_)
+        ours = json.loads(found[0])
+        others = [
+            f"{ours[name]!s} as its {name}, the manifest {theirs!s}"
+            for name, theirs in _said(artifact).items()
+            if ours[name] != theirs
+        ]
+        return f"the catalog has {'; '.join(others)}" if others else None
+
+    def rest_of_rows(self) -> Iterator[bytes | None]:
+        """The paths of those rows that were not crossed off."""
+        for (path,) in self._rows.execute("SELECT path FROM row ORDER BY path"):
+            yield path
+
     def rest(self) -> Iterator[tuple[str, int]]:
         """What was not crossed off."""
         for key, size in self._rows.execute("SELECT key, size FROM object ORDER BY key"):
             yield key.decode(errors="surrogateescape"), size
 
 
+def _said(artifact: Artifact) -> JSON:
+    """All that catalog and manifest both say of an artifact."""
+    said = {name: getattr(artifact, name) for name in _OF_ARTIFACT}
+    return {**path_json(artifact.path), **said, "state": str(artifact.state)}
+
+
 def _held(artifacts: Iterable[Artifact], listing: _Listing, result: Verification) -> Iterator[Artifact]:
     """The artifacts with bytes whose object is there in the right size; the others become differences."""
     for artifact in artifacts:
+        if unlike := listing.unlike(artifact):
+            result.differences.append(Difference("catalog", unlike, artifact.path, artifact.key))
         if artifact.state == "missing":
             result.missing += artifact.count
         if not artifact.downloadable or artifact.key is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from gridkeep.runs.context import Context
 from gridkeep.runs.verify import Verification, verify
 from gridkeep.stores.keys import artifacts_prefix, manifest_key
 from gridkeep.supervisor import manifest
+from gridkeep.supervisor.record import put_record
 from tests.unit.made import keep, make_run, quiet_home
 
 CONTENTS = {b"a.txt": b"alpha", b"out/b\n.bin": b"beta", b"_abs/tmp/\xff": b"gamma", b"empty": b""}
@@ -31,6 +33,7 @@ def write_manifest(
     context: Context, run: Run, experiment: Experiment, artifacts: list[Artifact]
 ) -> Experiment:
     """What the supervisor does last of all."""
+    put_record(context.store("local"), run, experiment)
     out = io.BytesIO()
     header = manifest.make_header(
         run, experiment, files=len(artifacts), size=0, missing=1, ignored=0, removed=0
@@ -104,6 +107,26 @@ def test_a_manifest_that_was_changed_proves_nothing(
     assert (result.verified, [each.problem for each in result.differences]) == (0, ["manifest"])
     place.unlink()
     assert "not in the store" in checked(context, experiment).differences[0].detail
+
+
+def test_any_changed_field_of_the_manifest_is_found(
+    context: Context, kept: tuple[Experiment, dict[bytes, Artifact]]
+) -> None:
+    experiment, _ = kept
+    place = Path(context.home.store, manifest_key(experiment.experiment_id))
+    good = place.read_bytes()
+    lines = good.splitlines()
+    changes = 0
+    for at, line in enumerate(lines):
+        shape = json.loads(line)
+        for name, value in shape.items():
+            changed = json.dumps({**shape, name: 7 if value != 7 else 8}).encode()
+            place.write_bytes(b"\n".join([*lines[:at], changed, *lines[at + 1 :], b""]))
+            assert [each.problem for each in checked(context, experiment).differences] == ["manifest"], name
+            changes += 1
+    assert changes > 60
+    place.write_bytes(good)
+    assert checked(context, experiment).ok
 
 
 def test_a_damaged_manifest_without_a_record_of_its_hash_is_said(
