@@ -9,5 +9,6 @@ from gridkeep.stores.keys import artifacts_prefix
 
 def bucket_path(context: Context, target: Target) -> str:
     """`s3://…/experiments/ULID/artifacts/`, `file:///…` on a local cluster: plain, works as printed with other
-    tools."""
-    return context.store(target.run.cluster).uri + artifacts_prefix(target.experiment.experiment_id)
+    tools. The store is not asked."""
+    store = context.cluster(target.run.cluster).store.rstrip("/")
+    return f"{store}/{artifacts_prefix(target.experiment.experiment_id)}"

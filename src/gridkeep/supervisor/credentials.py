@@ -23,7 +23,7 @@ from gridkeep.stores import open_store
 from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.supervisor.prepare import environ_file
 
-_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "GCLOUD_", "GCS_", "CLOUDSDK_", "IDENTITY_", "MSI_")
+_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "GCLOUD_", "GCE_", "GCS_", "CLOUDSDK_", "IDENTITY_", "MSI_")
 _PAUSE = 5.0  # seconds before credentials that were refused are looked up again: files that they come from may be newer
 
 
@@ -67,15 +67,18 @@ class _Renewed:
 
     def __init__(self, home: Home, cluster: Cluster, run_ulid: str) -> None:
         self.uri = f"{cluster.store.rstrip('/')}/"
+        self.prefix = self.uri.partition("://")[2].partition("/")[2]
         self._home, self._cluster, self._run_ulid = home, cluster, run_ulid
         self._lock = threading.Lock()
         self._opened: Store | None = None
         self._stamp: tuple[int, int] | None = None
         self._refused: float | None = None  # since when
 
-    def put(self, key: str, source: BinaryIO, *, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, source: BinaryIO, *, if_absent: bool = False, journal: str | None = None
+    ) -> ObjectInfo:
         with self._current() as store:
-            return store.put(key, source, if_absent=if_absent)
+            return store.put(key, source, if_absent=if_absent, journal=journal)
 
     def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:
         with self._current() as store:
@@ -100,9 +103,17 @@ class _Renewed:
         with self._current() as store:
             yield from store.folders(prefix)
 
-    def delete(self, keys: Iterable[str]) -> int:
+    def delete(self, keys: Iterable[str]) -> None:
         with self._current() as store:
-            return store.delete(keys)
+            store.delete(keys)
+
+    def abandon(self, prefix: str) -> None:
+        with self._current() as store:
+            store.abandon(prefix)
+
+    def sign(self, keys: Sequence[str], expires: float) -> Sequence[str] | None:
+        with self._current() as store:
+            return store.sign(keys, expires)
 
     def check(self) -> None:
         with self._current() as store:
