@@ -35,7 +35,7 @@ class State(StrEnum):
 
 ACTIVE_STATES = (State.QUEUED, State.RUNNING, State.SYNCING)
 FINAL_STATES = (State.COMPLETED, State.FAILED, State.STOPPED)
-_PRECEDENCE = (State.RUNNING, State.SYNCING, State.QUEUED, State.FAILED, State.STOPPED)
+STATE_PRECEDENCE = (State.RUNNING, State.SYNCING, State.QUEUED, State.FAILED, State.STOPPED)
 
 
 class Outcome(StrEnum):
@@ -149,6 +149,7 @@ class Run:
     parent: str | None = None  # experiment_id, when submitted from inside a run
     counts: dict[State, int] = field(default_factory=dict)
     reason: str | None = None
+    outcome: str | None = None  # what all experiments that decide its state have in common
     started_at: float | None = None
     finished_at: float | None = None  # set once no experiment is active
     artifacts: int = 0
@@ -191,7 +192,7 @@ class Run:
 
 def derive_state(counts: dict[State, int]) -> State:
     """A run's state from its experiments: the first of running, syncing, queued, failed, stopped that any has."""
-    return next((state for state in _PRECEDENCE if counts.get(state)), State.COMPLETED)
+    return next((state for state in STATE_PRECEDENCE if counts.get(state)), State.COMPLETED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ def test_a_run_comes_back_as_it_was(catalog):
     )
     there = catalog.restore(run, [ended])
     assert there == catalog.run("a")
-    assert replace(there, counts={}, reason=None, started_at=None, finished_at=None) == run
+    assert replace(there, counts={}, reason=None, outcome=None, started_at=None, finished_at=None) == run
     assert catalog.experiments(run.run_id) == [ended]
     assert catalog.changes(0) == [(catalog.last_change(), "experiment", ended.experiment_id)]
 

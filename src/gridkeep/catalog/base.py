@@ -91,6 +91,21 @@ class Catalog(AccessCatalog, Protocol):
         queued, running or syncing. `before`: the run_id after which the page starts."""
         ...
 
+    def find_runs(
+        self,
+        *,
+        owner: str | None = None,
+        kinds: Iterable[str] | None = None,
+        states: Iterable[State] | None = None,
+        search: str | None = None,
+        before: str | None = None,
+        skip: int = 0,
+        limit: int = 100,
+    ) -> list[Run]:
+        """As `runs`, those of these kinds and derived states with `search` in name or run_id, whatever its case. `skip`: so
+        many are passed over first, each of which costs time."""
+        ...
+
     def count_runs(self, *, active: bool, owner: str | None = None) -> int: ...
 
     def cluster_of(self, experiment_id: str) -> str | None:

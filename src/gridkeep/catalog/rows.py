@@ -13,7 +13,7 @@ from typing import Any
 
 from gridkeep.catalog.database import Row
 from gridkeep.catalog.totals import TOTALS
-from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Run, RunSpec, State
+from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Run, RunSpec, State, derive_state
 
 CLUSTER_COLUMNS = ("name", "engine", "store", "endpoint", "region")
 
@@ -136,16 +136,18 @@ def cluster_from(row: Row) -> Cluster:
 
 def run_from(row: Row, groups: Sequence[Row], reason: str | None) -> Run:
     """From RUN_COLUMNS and a row for each state that its experiments are in: (state, how many, first
-    start, last finish, artifacts, bytes, missing)."""
+    start, last finish, artifacts, bytes, missing, least and greatest outcome)."""
     shape = dict(zip(RUN_COLUMNS, row, strict=True))
     starts = [group[2] for group in groups if group[2] is not None]
     finishes = [group[3] for group in groups if group[3] is not None]
     counts = {State(group[0]): int(group[1]) for group in groups}
+    outcomes = next((group[7:9] for group in groups if group[0] == derive_state(counts)), ("", None))
     return Run(
         spec=_spec_from(json.loads(shape.pop("spec"))),
         **shape,
         counts=counts,
         reason=reason,
+        outcome=outcomes[1] if outcomes[0] == outcomes[1] else None,
         started_at=min(starts, default=None),
         finished_at=None if any(state.active for state in counts) else max(finishes, default=None),
         artifacts=sum(group[4] for group in groups),

@@ -36,10 +36,12 @@ _ADD_EXPERIMENT = (
     f"INSERT INTO experiments ({columns(EXPERIMENT_COLUMNS)}, change) "
     f"VALUES ({marks(len(EXPERIMENT_COLUMNS) + 1)})"
 )
-# `run_from` reads what follows the run_id; the last tells which experiment gives the reason.
+# `run_from` reads what follows the run_id; the last tells which experiment gives the reason, the two before it whether all
+# have one outcome.
 _SUMMED_UP = (
     "SELECT run_id, state, count(*), min(started_at), max(finished_at), CAST(sum(artifacts) AS BIGINT), "
-    "CAST(sum(bytes) AS BIGINT), CAST(sum(missing) AS BIGINT), min(number) FILTER (WHERE reason IS NOT NULL) "
+    "CAST(sum(bytes) AS BIGINT), CAST(sum(missing) AS BIGINT), min(COALESCE(outcome, '')), max(outcome), "
+    "min(number) FILTER (WHERE reason IS NOT NULL) "
     "FROM experiments WHERE NOT deleting AND run_id IN ({ids}) GROUP BY run_id, state"
 )
 
