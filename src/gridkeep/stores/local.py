@@ -65,7 +65,7 @@ class LocalStore:
                 self._sync(key, out)
                 self._place(workshop, temporary, names, key, if_absent)
             except BaseException:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # whoever checks the store next takes it away
                     os.unlink(temporary, dir_fd=workshop)
                 raise
             finally:
@@ -86,7 +86,7 @@ class LocalStore:
                 for item in written:
                     if not isinstance(item, Exception):
                         os.close(item[1])
-                        with suppress(FileNotFoundError):
+                        with suppress(OSError):
                             os.unlink(item[0], dir_fd=workshop)
         return answers
 
@@ -195,7 +195,8 @@ class LocalStore:
             return temporary, out, size
         except Exception as error:
             os.close(out)
-            os.unlink(temporary, dir_fd=workshop)
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=workshop)
             return error
 
     def _finish(self, key: str, out: int, size: int) -> ObjectInfo | Exception:

@@ -154,7 +154,8 @@ class Transfers:
                 else []
             )
         except Exception as error:  # the store as a whole, or a fault of ours: every file is tried again
-            return [_trouble(error)] * len(opened)
+            reason = error.message if isinstance(error, StoreError) else f"the store: {error!r}"
+            return [Trouble(reason, store=True)] * len(opened)
         found: list[ObjectInfo | Trouble] = []
         for (file, fd, version), answer in zip(opened, answers, strict=True):
             if isinstance(answer, KeyConflict):
