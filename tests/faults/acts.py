@@ -135,19 +135,18 @@ def ask(weather: Weather, *words: str | Path, may_fail: bool = False) -> int:
 
 def strike_and_wait(weather: Weather, root: Path, chance: random.Random, result: Round) -> None:
     grid = weather.grid
-    for blow in killer.plan(chance):
+    blows = killer.plan(chance)
+    goes_down = chance.choice(range(len(blows))) if chance.random() < 0.15 else None
+    for number, blow in enumerate(blows):
         killer.wait_for_moment(grid.home, blow, lambda: final(grid) is not None)
-        if killer.strike(grid.home, blow):
+        if number == goes_down:
+            result.lost_script = restart(grid, root) and final(grid) is None
+            result.blows["restart of the machine"] += 1
+        elif killer.strike(grid.home, blow):
             result.blows[blow.kind] += 1
         time.sleep(chance.uniform(0, 0.3))
         ask(weather, "status")
-    if chance.random() < 0.15:
-        blow = killer.Blow((), chance.choice([None, *killer.EVENTS]), chance.uniform(0, 1))
-        killer.wait_for_moment(grid.home, blow, lambda: final(grid) is not None)
-        result.lost_script = restart(grid, root) and final(grid) is None
-        result.blows["restart of the machine"] += 1
-        ask(weather, "status")
-    elif chance.random() < 0.1:
+    if goes_down is None and chance.random() < 0.1:
         ask(weather, "stop", "run", "r", may_fail=True)  # it may have ended
         result.blows["stopped by its owner"] += 1
     _wait_until_final(weather, result)

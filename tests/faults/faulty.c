@@ -5,6 +5,7 @@
  *   FAULTY_PATHS     beginnings of paths, separated by `:`
  *   FAULTY_CHANCE    of one call to fail, 0 to 1: with EIO or ENOSPC; writes may also be short, and a rename or link may
  *                    take place and fail all the same
+ *   FAULTY_CALL      only these calls (`unlink`, `fsync`, …) fail
  *   FAULTY_DEATH     of one call to be the last, 0 to 1: SIGKILL instead of it, or in the middle of a write
  *   FAULTY_LIVES     where the files `PATH.0` to `PATH.9` lie: each death takes one of them, and without there is none
  *   FAULTY_SEED      of the random numbers
@@ -35,7 +36,7 @@
 #define HOUR 3600
 #define LIVES 10
 
-static const char *paths, *lives; /* paths NULL: nothing fails in this program */
+static const char *paths, *lives, *only; /* paths NULL: nothing fails in this program */
 static double chance, death;
 static _Atomic uint64_t state;
 static uint64_t clock_seed;
@@ -80,6 +81,7 @@ __attribute__((constructor)) static void begin(void) {
     chance = number_in("FAULTY_CHANCE");
     death = number_in("FAULTY_DEATH");
     lives = getenv("FAULTY_LIVES");
+    only = getenv("FAULTY_CALL");
     state = strtoull(seed ? seed : "1", NULL, 10) * 2654435761u + (uint64_t)getpid();
     if (log) log_fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
@@ -157,7 +159,7 @@ static void die(const char *call) {
 static int fails(int is_concerned, const char *call) {
     if (!is_concerned) return 0;
     if (dies()) die(call);
-    if (draw() >= chance) return 0;
+    if (draw() >= chance || (only && strcmp(only, call) != 0)) return 0;
     int number = draw() < 0.5 ? EIO : ENOSPC;
     note(call, number == EIO ? "EIO" : "ENOSPC");
     errno = number;
@@ -195,7 +197,7 @@ OPENAT(openat64)
 /* How much of a write takes place: all, or by chance a part; after a part its program may die. */
 static size_t shortened(int is_concerned, size_t size, const char *call, int *last) {
     *last = is_concerned && size > 1 && dies();
-    if (!*last && !(is_concerned && size > 1 && draw() < chance)) return size;
+    if (!*last && !(is_concerned && size > 1 && !only && draw() < chance)) return size;
     note(call, "short");
     return 1 + (size_t)(draw() * (double)(size - 1));
 }

@@ -121,15 +121,48 @@ def test_a_part_of_the_home_is_full_for_a_while(tmp_path: Path, part: str) -> No
         check(grid)
 
 
+def library(folder: Path) -> Path:
+    found = disks.build_faulty(folder)
+    if found is None:
+        pytest.skip("there is no C compiler")
+    return found
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_single_calls_to_the_store_fail(tmp_path: Path, seed: int) -> None:
     """EIO, ENOSPC, short writes, and renames that take place and fail all the same."""
-    library, log = disks.build_faulty(tmp_path), tmp_path / "faults"
-    if library is None:
-        pytest.skip("there is no C compiler")
+    log = tmp_path / "faults"
     with ground(tmp_path) as grid:
-        faults = disks.failing(library, log, seed, 0.01, grid.home / "store", programs="gridkeep.supervisor")
+        faults = disks.failing(
+            library(tmp_path), log, seed, 0.04, grid.home / "store", programs="gridkeep.supervisor"
+        )
         submit(grid.with_env(**faults, GRIDKEEP_RETRY_MAX="0.5s"), f"calls fail {seed}", 40, 0.01)
+        (one,) = grid.finished("r", 100)
+        assert one["state"] == "completed"
+        assert log.read_bytes().count(b"\n") > 1
+        check(grid)
+
+
+def test_what_the_store_cannot_tidy_up_costs_no_file(tmp_path: Path) -> None:
+    log = tmp_path / "faults"
+    with ground(tmp_path) as grid:
+        faults = disks.failing(
+            library(tmp_path), log, 1, 0.1, grid.home / "store", programs="gridkeep.supervisor"
+        )
+        hurt = grid.with_env(**faults, GRIDKEEP_RETRY_MAX="0.5s")
+        (tmp_path / "project/many.py").write_text("for i in range(500): open(f'{i}', 'w').write('x')")
+        hurt.with_env(FAULTY_CALL="unlink")("run", "--name", "r", "many.py")
+        (one,) = grid.finished("r", 100)
+        assert (one["state"], one["missing"], one["artifacts"]) == ("completed", 0, 500)
+
+
+@pytest.mark.parametrize("part", ["catalog.db", "journal"])
+def test_single_calls_to_the_home_fail(tmp_path: Path, part: str) -> None:
+    """The catalog's and the ledger's database, and the small files of the journal."""
+    log, programs = tmp_path / "faults", "gridkeep.supervisor:gridkeep.runs.dispatcher"
+    with ground(tmp_path) as grid:
+        faults = disks.failing(library(tmp_path), log, 1, 0.02, grid.home / part, programs=programs)
+        submit(grid.with_env(**faults), f"{part} fails", 40, 0.01)
         (one,) = grid.finished("r", 100)
         assert one["state"] == "completed"
         assert log.read_bytes().count(b"\n") > 1
