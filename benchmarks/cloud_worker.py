@@ -51,7 +51,12 @@ def main(source: str, uri: str, endpoint: str) -> None:
             for path in sorted(Path(source).rglob("*.bin"))
         ]
         base = peak()
-        seconds, sent = send(Transfers(store, ulid, context.settings.transfer_threads, lambda: None), files)
+        seconds, sent = send(
+            Transfers(
+                store, ulid, context.settings.transfer_threads, lambda: None, context.home.journal(ulid)
+            ),
+            files,
+        )
         print(json.dumps({"seconds": seconds, "extra_mib": (peak() - base) / 1024}))
         listed = {file.path: file.listed for file in files}
         context.catalog.record_artifacts(

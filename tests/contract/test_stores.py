@@ -292,15 +292,15 @@ def test_folders_where_there_is_nothing(store: Store) -> None:
         assert list(store.folders(prefix)) == []
 
 
-def test_delete_says_what_it_freed_and_leaves_the_rest(store: Store) -> None:
+def test_delete_leaves_the_rest(store: Store) -> None:
     for key, size in {"a/b/c": 5, "a/b/d": 7, "a/e": 11, "f": 13}.items():
         put(store, key, b"x" * size)
-    assert store.delete(["a/b/c", "a/b/nothing", "no/where", "a/b"]) == 5
+    store.delete(["a/b/c", "a/b/nothing", "no/where", "a/b"])
     assert keys(store, "a/") == {"a/b/d", "a/e"}
-    assert store.delete(["a/b/d", "a/e", "a/e"]) == 18
+    store.delete(["a/b/d", "a/e", "a/e"])
     assert keys(store, "a/") == set()
     assert get(store, "f") == b"x" * 13
-    assert store.delete([]) == 0
+    store.delete([])
 
 
 def test_what_was_deleted_may_be_put_again_as_a_folder(store: Store) -> None:
@@ -317,7 +317,7 @@ def test_puts_and_deletes_in_one_folder_at_once(store: Store) -> None:
         for turn in range(40):
             key = f"x/y/{thread}-{turn}"
             put(store, key, b"123")
-            assert store.delete([key]) == 3
+            store.delete([key])
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(6)))

@@ -24,7 +24,7 @@ from gridkeep.runs.pick import Picked
 from gridkeep.runs.stop import stop
 from gridkeep.settings import Home
 from gridkeep.stores import open_store
-from gridkeep.stores.base import Store
+from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import experiment_prefix
 from gridkeep.supervisor.cleanup import has_begun, is_over
 from gridkeep.supervisor.copying import remove_tree
@@ -208,17 +208,18 @@ def _is_last(context: Context, experiment: Experiment) -> bool:
 
 
 def _erase_prefix(store: Store, prefix: str, erased: Erased, progress: Callable[[Erased], None]) -> None:
-    before: list[str] = []
-    while batch := [item.key for item in itertools.islice(store.list(prefix), _BATCH)]:
+    before: list[ObjectInfo] = []
+    while batch := list(itertools.islice(store.list(prefix), _BATCH)):
         if batch == before:
             raise StoreError(
-                f"The store {store.uri} keeps {batch[0]} although it was deleted.", "Check its rules."
+                f"The store {store.uri} keeps {batch[0].key} although it was deleted.", "Check its rules."
             )
-        erased.bytes += store.delete(batch)
+        store.delete(item.key for item in batch)
+        erased.bytes += sum(item.size for item in batch)
         erased.objects += len(batch)
         before = batch
         progress(erased)
-    store.delete([])  # what its writers, if they were killed, left half-written
+    store.abandon(prefix)
 
 
 def _erase_folders(*paths: str) -> None:

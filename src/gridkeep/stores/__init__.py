@@ -7,18 +7,48 @@ from collections.abc import Mapping
 from gridkeep.errors import StoreError
 from gridkeep.model import Cluster
 from gridkeep.stores.base import Store
+from gridkeep.stores.clouds import SCHEMES, open_bucket
+from gridkeep.stores.credentials import adopt
+from gridkeep.stores.keys import names_of
 from gridkeep.stores.local import LocalStore
 
 
 def open_store(cluster: Cluster, *, create: bool = False, environ: Mapping[str, str] | None = None) -> Store:
     """The store that a cluster names. `create` makes the folder of a local one (when a cluster is added;
-    never later, as a store that is away must not be mistaken for an empty one). Credentials are those of
-    `environ`, else of this process's environment. Raises StoreError for a URI that no kind of store answers to."""
+    never later, as a store that is away must not be mistaken for an empty one). Credentials are looked for as in a process
+    with `environ`, which this one becomes thereby (`credentials.adopt`); else in this process's environment. Raises
+    StoreError for a URI that no kind of store answers to, or one that cannot be opened as things are."""
     scheme, separator, rest = cluster.store.partition("://")
-    # Further kinds join here: s3, gs, az.
     if separator and scheme == "file" and rest.startswith("/"):
         return LocalStore(rest, create=create)
+    bucket, _, prefix = rest.rstrip("/").partition("/")
+    if scheme in SCHEMES and bucket:
+        if prefix:
+            names_of(prefix)
+        if environ is not None:
+            adopt(environ)
+        return _open_bucket(cluster, scheme, bucket, f"{prefix}/" if prefix else "")
     raise StoreError(
-        f"The store {cluster.store} of cluster {cluster.name} cannot be opened: only file:// is known.",
-        "Name a folder by its full path, as in file:///data/runs.",
+        f"The store {cluster.store} of cluster {cluster.name} cannot be opened: there is no such kind of store.",
+        "Name a folder by its full path (file:///data/runs), or a bucket: s3://BUCKET/PREFIX, gs://…, az://CONTAINER/….",
+    )
+
+
+def _open_bucket(cluster: Cluster, scheme: str, bucket: str, prefix: str) -> Store:
+    try:
+        import boto3  # noqa: F401
+
+        from gridkeep.stores.bucket import BucketStore
+        from gridkeep.stores.multipart import S3Parts
+        from gridkeep.stores.streams import StreamedParts
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"{cluster.store} needs the package {error.name}, which is not installed.",
+            "pip install 'gridkeep[cloud]'",
+        ) from None
+    return BucketStore(
+        f"{scheme}://{bucket}/{prefix}",
+        prefix,
+        lambda: open_bucket(cluster, scheme, bucket),
+        S3Parts if scheme == "s3" else StreamedParts,
     )

@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from gridkeep.errors import StoreError
+
 NAME_LIMIT = 240  # bytes of one name
 KEY_LIMIT = 1000  # bytes of a key with its store's prefix
 
@@ -72,6 +74,14 @@ def encoded_key(ulid: str, path: bytes) -> str:
     """The key of a listed path that cannot stand under its own name, be it unfit or in the way of another
     (KeyConflict)."""
     return f"{artifacts_prefix(ulid)}_enc/{hashlib.sha256(path).hexdigest()}"
+
+
+def names_of(key: str) -> list[str]:
+    """The names that a key is made of. Raises StoreError for one that would leave the store's root."""
+    names = key.split("/")
+    if any(name in ("", ".", "..") or "\0" in name for name in names):
+        raise StoreError(f"{key!r} cannot be a key.")
+    return names
 
 
 def _plain_key(ulid: str, path: bytes) -> str | None:

@@ -30,6 +30,7 @@ from gridkeep.errors import (
 from gridkeep.model import new_ulid
 from gridkeep.stores.base import ObjectInfo
 from gridkeep.stores.folders import FOLDER, Folders, enter
+from gridkeep.stores.keys import names_of
 from gridkeep.stores.probe import probe
 
 CHUNK = 2**20
@@ -51,12 +52,15 @@ class LocalStore:
     def __init__(self, root: str, *, create: bool = False) -> None:
         self.root = os.path.abspath(root)
         self.uri = f"file://{self.root.rstrip('/')}/"
+        self.prefix = ""
         self._folders = Folders()
         if create:
             with self._explained("", writing=True):
                 os.makedirs(self.root, mode=0o700, exist_ok=True)
 
-    def put(self, key: str, source: BinaryIO, *, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, source: BinaryIO, *, if_absent: bool = False, journal: str | None = None
+    ) -> ObjectInfo:
         names = _names(key)
         with self._folder([TEMPORARY], key, make=True) as workshop:
             temporary, out = self._new_file(workshop, key)
@@ -141,10 +145,7 @@ class LocalStore:
                 if entry.is_dir(follow_symlinks=False) and (names or entry.name != TEMPORARY):
                     yield entry.name
 
-    def delete(self, keys: Iterable[str]) -> int:
-        with suppress(StoreError):
-            self._sweep()
-        freed = 0
+    def delete(self, keys: Iterable[str]) -> None:
         rest = iter(keys)
         while batch := list(itertools.islice(rest, DELETE_BATCH)):
             folders: set[tuple[str, ...]] = set()
@@ -152,17 +153,20 @@ class LocalStore:
                 names = _names(key)
                 try:
                     with self._folder(names[:-1], key) as folder, self._explained(key):
-                        found = os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
-                        if stat.S_ISDIR(found.st_mode):
-                            continue
-                        os.unlink(names[-1], dir_fd=folder)
+                        if not stat.S_ISDIR(os.stat(names[-1], dir_fd=folder, follow_symlinks=False).st_mode):
+                            os.unlink(names[-1], dir_fd=folder)
                 except ObjectMissing:
                     continue
-                freed += found.st_size
                 folders.add(tuple(names[:-1]))
             for names_above in sorted(folders, key=len, reverse=True):
                 self._prune(names_above)
-        return freed
+
+    def abandon(self, prefix: str) -> None:
+        """Of any key: whoever is alive holds a lock on what it writes."""
+        self._sweep()
+
+    def sign(self, keys: Sequence[str], expires: float) -> None:
+        return None
 
     def check(self) -> None:
         self._sweep()
@@ -388,9 +392,8 @@ class LocalStore:
 
 
 def _names(key: str) -> list[str]:
-    """The names that a key is made of. Raises StoreError for one that would leave the root or enter
-    `.tmp/`."""
-    names = key.split("/")
-    if names[0] == TEMPORARY or any(name in ("", ".", "..") or "\0" in name for name in names):
+    """The names that a key is made of. Raises StoreError for one that would leave the root or enter `.tmp/`."""
+    names = names_of(key)
+    if names[0] == TEMPORARY:
         raise StoreError(f"{key!r} cannot be a key.")
     return names

@@ -13,11 +13,11 @@ import time
 from contextlib import suppress
 from typing import BinaryIO, cast
 
-from gridkeep.errors import ObjectExists, ObjectMissing, StoreError
+from gridkeep.errors import ObjectExists, ObjectMissing, StoreDenied, StoreError
 from gridkeep.files import read_json, write_json
 from gridkeep.model import Experiment, Run
 from gridkeep.stores.base import Store
-from gridkeep.stores.keys import artifacts_prefix, manifest_key, output_log_key
+from gridkeep.stores.keys import artifacts_prefix, experiment_prefix, manifest_key, output_log_key
 from gridkeep.supervisor import manifest
 from gridkeep.supervisor.entry import Phase
 from gridkeep.supervisor.ledger import Ledger
@@ -79,6 +79,8 @@ def put_manifest(
     """Writes the manifest, last of all; returns its SHA-256. One that an earlier supervisor of the same attempt put there is
     believed. Raises StoreError."""
     key = manifest_key(experiment.experiment_id)
+    with suppress(StoreDenied):  # the right to list uploads is not needed to keep files
+        store.abandon(experiment_prefix(experiment.experiment_id))
     totals = ledger.totals()
     header = manifest.make_header(
         run,

@@ -65,7 +65,8 @@ class Keeper:
         self.waiting_for: str | None = None
         self._examiner = Examiner(ledger, self.tracker, settings)
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._transfers = Transfers(store, experiment_id, settings.transfer_threads, self._wake)
+        uploads = os.path.join(os.path.dirname(output), "uploads")
+        self._transfers = Transfers(store, experiment_id, settings.transfer_threads, self._wake, uploads)
         self._backoff = Backoff(settings.retry_max)
         self._outbox: list[ToSend] = []
         self._output_size = -1

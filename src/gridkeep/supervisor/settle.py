@@ -90,6 +90,12 @@ class Version(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        return self._fd
+
+    def tell(self) -> int:
+        return self._at
+
     def read(self, size: int = -1) -> bytes:
         left = self.size - self._at
         data = self._next(left if size < 0 else min(size, left)) if left else b""

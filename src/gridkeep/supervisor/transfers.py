@@ -1,12 +1,13 @@
 """Sends files to the store, several at once, and hands back what came of each.
 
-Threads read, hash and send; they touch neither ledger nor catalog. Memory: a store holds a few MiB of each file under
-way, and no more files are under way than there are threads.
+Threads read, hash and send; they touch neither ledger nor catalog. Memory: a store keeps all that is under way within one
+budget. A large file has a journal of how far it has come, by which the next supervisor goes on.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import queue
 import random
@@ -78,11 +79,12 @@ class Result:
 
 class Transfers:
     """Small files go in batches, which is what a store is fast at; large ones by themselves. `wake` is called from a
-    thread when something is done."""
+    thread when something is done; in `folder` lie the journals of large files."""
 
-    def __init__(self, store: Store, ulid: str, threads: int, wake: Callable[[], None]) -> None:
+    def __init__(self, store: Store, ulid: str, threads: int, wake: Callable[[], None], folder: str) -> None:
         self._store = store
         self._ulid = ulid
+        self._folder = folder
         self._batches = ThreadPoolExecutor(min(_BATCHES, threads), thread_name_prefix="batch")
         self._single = ThreadPoolExecutor(threads, thread_name_prefix="send")
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
@@ -142,14 +144,14 @@ class Transfers:
     def _put(self, opened: Sequence[tuple[ToSend, int, Version]]) -> list[ObjectInfo | Trouble]:
         try:
             objects = [
-                (artifact_key(self._ulid, file.listed), cast(BinaryIO, version))
+                (artifact_key(self._ulid, file.listed, prefix=self._store.prefix), cast(BinaryIO, version))
                 for file, _, version in opened
             ]
             answers: Sequence[ObjectInfo | Exception]
             answers = (
                 self._store.put_many(objects)
                 if len(objects) > 1
-                else [self._put_one(*objects[0])]
+                else [self._put_one(*objects[0], opened[0][0])]
                 if objects
                 else []
             )
@@ -160,7 +162,7 @@ class Transfers:
         for (file, fd, version), answer in zip(opened, answers, strict=True):
             if isinstance(answer, KeyConflict):
                 again = Version(fd, prefix=file.prefix, leasable=file.leasable)
-                answer = self._put_one(encoded_key(self._ulid, file.listed), cast(BinaryIO, again))
+                answer = self._put_one(encoded_key(self._ulid, file.listed), cast(BinaryIO, again), file)
             if isinstance(answer, ObjectInfo) and answer.size != version.size:
                 answer = StoreError(
                     f"The store says it has {answer.size} bytes of {answer.key}, not {version.size}."
@@ -168,9 +170,12 @@ class Transfers:
             found.append(answer if isinstance(answer, ObjectInfo) else _trouble(answer))
         return found
 
-    def _put_one(self, key: str, source: BinaryIO) -> ObjectInfo | Exception:
+    def _put_one(self, key: str, source: BinaryIO, file: ToSend) -> ObjectInfo | Exception:
+        journal = None  # of a file that grows the next copy is another
+        if file.size > _SMALL and not file.prefix:
+            journal = os.path.join(self._folder, hashlib.sha256(file.path).hexdigest())
         try:
-            return self._store.put(key, source)
+            return self._store.put(key, source, journal=journal)
         except Exception as error:
             return error
 

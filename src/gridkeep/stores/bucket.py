@@ -1,0 +1,286 @@
+"""A store in a bucket of Amazon S3 (or what speaks like it), Google Cloud Storage or Azure Blob Storage.
+
+An object is an object, its key comes after the prefix of the store. Small objects go in one request each, many at once;
+large ones by parts (`multipart`, `streams`). No credentials and no library's own words leave this package. Knows nothing
+of experiments.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+import obstore
+
+from gridkeep.errors import ObjectExists, ObjectMissing, StoreDenied, StoreError, StoreUnavailable
+from gridkeep.stores.base import ObjectInfo
+from gridkeep.stores.budget import MIB, SHARED
+from gridkeep.stores.cloud_errors import EXPIRED, answer_of, translated
+from gridkeep.stores.clouds import Bucket
+from gridkeep.stores.keys import names_of
+from gridkeep.stores.probe import probe
+from gridkeep.stores.reading import WINDOW, chunks
+from gridkeep.stores.sources import Source
+
+if TYPE_CHECKING:
+    from obstore import GetResult
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    Signer = AzureStore | GCSStore | S3Store
+
+SMALL = MIB  # bytes of an object that goes in one request, from memory
+_TOGETHER = 16  # small objects on their way at once
+_READERS = 16  # windows of large objects
+_BATCH = 1000  # keys deleted by one request
+_ONCE_TRIES, _ONCE_PAUSE = 3, 0.3  # of a conditional put whose answer was lost; seconds between
+_CUT_TRIES = 3  # of a window whose connection was cut
+_RENEW_EVERY = 30.0  # seconds between two looks for new credentials in the place of expired ones
+
+
+class Large(Protocol):
+    """How a cloud takes what is too large for one request."""
+
+    def put(
+        self, path: str, source: Source, *, if_absent: bool, journal: str | None
+    ) -> tuple[int, str | None]:
+        """Size and etag of what is now under `path`. Raises what the libraries, or the source, raise."""
+        ...
+
+    def abandon(self, prefix: str) -> None:
+        """Ends the uploads below `prefix` that were begun."""
+        ...
+
+
+class BucketStore:
+    """See `base.Store`. `connect` opens the bucket, again when its credentials have expired; `prefix` ends in `/` unless it
+    is empty."""
+
+    def __init__(
+        self,
+        uri: str,
+        prefix: str,
+        connect: Callable[[], Bucket],
+        large: Callable[[Callable[[], Bucket]], Large],
+    ) -> None:
+        self.uri = uri
+        self.prefix = prefix
+        self._connect = connect
+        self._bucket = connect()
+        self._renewed = 0.0
+        self._large = large(lambda: self._bucket)
+        self._together = _TOGETHER
+        self._putting = ThreadPoolExecutor(_TOGETHER, thread_name_prefix="put")
+        self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="get")
+
+    # ---------------------------------------------------------------------------------------------------------- putting
+
+    def put(
+        self, key: str, stream: BinaryIO, *, if_absent: bool = False, journal: str | None = None
+    ) -> ObjectInfo:
+        path, source = self._path(key), Source(stream)
+        with SHARED.held(SMALL):
+            data = source.read(SMALL + 1)
+            if len(data) <= SMALL:
+                return self._put_small(key, data, if_absent)
+            source.unread(data)
+            del data
+        with self._explained("write to", key, source):
+            size, etag = self._large.put(path, source, if_absent=if_absent, journal=journal)
+        return ObjectInfo(key, size, etag)
+
+    def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:
+        answers: list[ObjectInfo | Exception] = [StoreError("Not sent.")] * len(objects)
+        turns = iter(range(len(objects)))  # shared by the threads: each takes the next
+
+        def work() -> None:
+            for at in turns:
+                try:
+                    answers[at] = self.put(*objects[at])
+                except Exception as error:
+                    answers[at] = error
+
+        width = min(self._together, len(objects))
+        for worker in [self._putting.submit(work) for _ in range(width)]:
+            worker.result()
+        # On a line so slow that not all of them come through in time, fewer do.
+        failing = any(isinstance(answer, StoreUnavailable) for answer in answers)
+        self._together = max(1, width // 2) if failing else min(_TOGETHER, self._together * 2)
+        return answers
+
+    def _put_small(self, key: str, data: bytes, if_absent: bool) -> ObjectInfo:
+        if if_absent:
+            return self._put_once(key, data)
+        with self._explained("write to", key):
+            answer = obstore.put(self._bucket.writer, self._path(key), data, use_multipart=False)
+        return ObjectInfo(key, len(data), _bare(answer["e_tag"]))
+
+    def _put_once(self, key: str, data: bytes) -> ObjectInfo:
+        """Put-if-absent. When an answer was lost, what is there now may be ours: then it has our bytes."""
+        unsure = False
+        for tries_left in range(_ONCE_TRIES - 1, -1, -1):
+            try:
+                with self._explained("write to", key):
+                    answer = obstore.put(
+                        self._bucket.once, self._path(key), data, mode="create", use_multipart=False
+                    )
+                return ObjectInfo(key, len(data), _bare(answer["e_tag"]))
+            except StoreUnavailable:
+                if not tries_left:
+                    raise
+                unsure = True
+                time.sleep(_ONCE_PAUSE)
+            except ObjectExists:
+                if not unsure:
+                    raise
+                with self._explained("read", key):
+                    there = obstore.get(self._bucket.reader, self._path(key))
+                    if memoryview(there.bytes()) != data:
+                        raise
+                return ObjectInfo(key, len(data), _bare(there.meta["e_tag"]))
+        raise AssertionError
+
+    # ---------------------------------------------------------------------------------------------------------- reading
+
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        path = self._path(key)
+        if end is not None and end <= start:
+            self.head(key)
+            return iter(())
+        first = self._open_first(
+            key, path, start, start + WINDOW if end is None else min(end, start + WINDOW)
+        )
+        if first is None:
+            return iter(())
+        size, etag = first.meta["size"], first.meta["e_tag"]
+        opened = [first]
+
+        def fetch(at: int, until: int) -> memoryview:
+            return self._fetch(key, path, (at, until), etag, opened.pop() if opened and at == start else None)
+
+        return chunks(fetch, start, size if end is None else min(end, size), self._reading, SHARED)
+
+    def _open_first(self, key: str, path: str, start: int, stop: int) -> GetResult | None:
+        """None when the object ends before `start`: of nothing, no cloud gives a range."""
+        try:
+            return obstore.get(self._bucket.reader, path, options={"range": (start, stop)})
+        except Exception as error:
+            if answer_of(error).status != 416 and not isinstance(error, ValueError):
+                raise self._translated(error, "read", key) from None
+        if self.head(key).size > start:
+            raise StoreUnavailable(
+                f"The object {self.uri}{key} was replaced while it was read.", "Read it again."
+            )
+        return None
+
+    def _fetch(
+        self, key: str, path: str, span: tuple[int, int], etag: str | None, opened: GetResult | None
+    ) -> memoryview:
+        """One window of the version that `etag` names, however often its connection is cut."""
+        for tries_left in range(_CUT_TRIES - 1, -1, -1):
+            with self._explained("read", key):
+                if opened is None:
+                    opened = obstore.get(self._bucket.reader, path, options={"range": span, "if_match": etag})
+            try:
+                window = memoryview(opened.bytes())
+                if len(window) == span[1] - span[0]:
+                    return window
+            except Exception as error:
+                if not tries_left:
+                    raise self._translated(error, "read", key) from None
+            opened = None
+        raise StoreUnavailable(f"The store {self.uri} does not give all of {key}.", "Try again later.")
+
+    def head(self, key: str) -> ObjectInfo:
+        path = self._path(key)
+        with self._explained("read", key):
+            found = obstore.head(self._bucket.reader, path)
+        return ObjectInfo(key, found["size"], _bare(found["e_tag"]))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        with self._explained("list"):
+            pages = obstore.list(self._bucket.reader, self.prefix + prefix, chunk_size=_BATCH)
+        while True:
+            with self._explained("list"):
+                page = next(pages, None)
+            if page is None:
+                return
+            for item in page:
+                yield ObjectInfo(item["path"].removeprefix(self.prefix), item["size"], _bare(item["e_tag"]))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        with self._explained("list"):
+            found = obstore.list_with_delimiter(self._bucket.reader, self.prefix + prefix)
+        return (name.rpartition("/")[2] for name in found["common_prefixes"])
+
+    def sign(self, keys: Sequence[str], expires: float) -> Sequence[str]:
+        paths, signer = [self._path(key) for key in keys], cast("Signer", self._bucket.reader)
+        with self._explained("sign links to"):
+            return obstore.sign(signer, "GET", paths, timedelta(seconds=expires)) if paths else []
+
+    # --------------------------------------------------------------------------------------------------------- removing
+
+    def delete(self, keys: Iterable[str]) -> None:
+        rest = iter(keys)
+        while batch := [self._path(key) for key in itertools.islice(rest, _BATCH)]:
+            with self._explained("delete from"):
+                try:
+                    obstore.delete(self._bucket.writer, batch)
+                except FileNotFoundError:  # of a cloud that minds, and then may have left others
+                    list(self._putting.map(self._delete_one, batch))
+
+    def _delete_one(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            obstore.delete(self._bucket.writer, path)
+
+    def abandon(self, prefix: str) -> None:
+        with self._explained("list the uploads of"):
+            self._large.abandon(self.prefix + prefix)
+
+    def check(self) -> None:
+        self._find_bucket()
+        probe(self)
+
+    def _find_bucket(self) -> None:
+        """Raises StoreDenied when there is none, or when it is in another region: S3 tells, and which, when asked."""
+        if self._bucket.s3 is None:
+            return
+        try:
+            with self._explained("read"):
+                self._bucket.s3().head_bucket(Bucket=self._bucket.name)
+        except ObjectMissing:
+            raise StoreDenied(
+                f"There is no bucket for {self.uri}.", "Make the bucket, or name another."
+            ) from None
+
+    # ----------------------------------------------------------------------------------------------------------- errors
+
+    def _path(self, key: str) -> str:
+        names_of(key)
+        return self.prefix + key
+
+    @contextmanager
+    def _explained(self, doing: str, key: str = "", source: Source | None = None) -> Iterator[None]:
+        """What a library raises, in our words; what the source raised, as it was."""
+        try:
+            yield
+        except Exception as error:
+            if source is not None and source.error is not None:
+                raise source.error from None
+            raise self._translated(error, doing, key) from None
+
+    def _translated(self, error: Exception, doing: str, key: str) -> StoreError:
+        if answer_of(error).code in EXPIRED and time.monotonic() - self._renewed > _RENEW_EVERY:
+            self._renewed = time.monotonic()
+            with suppress(StoreError):
+                self._bucket = self._connect()  # others may lie in the same file by now
+        return translated(error, self.uri, doing, key)
+
+
+def _bare(etag: str | None) -> str | None:
+    """Without the quotes that some answers have and some listings do not."""
+    return None if etag is None else etag.strip('"')

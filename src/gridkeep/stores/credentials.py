@@ -1,0 +1,102 @@
+"""Where the clouds' libraries find credentials: in the environment, in the usual ways of each cloud.
+
+What is found stays in memory: it is never written to catalog, store, journal or log, nor put into a message.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import boto3
+    from obstore.store import AzureConfig, S3Credential
+
+# How long obstore keeps what it was given. It asks again five minutes before that; botocore renews what can be renewed
+# ten minutes before it expires.
+_KEPT = timedelta(minutes=15)
+
+# What credentials and the way to a cloud depend on: keys, files, profiles, tools, proxies, certificates.
+_OF_A_CLOUD = re.compile(
+    r"(AWS|GOOGLE|GCLOUD|CLOUDSDK|GCE|AZURE|IDENTITY|MSI|SSL_CERT)_\w+|(HTTPS?|ALL|NO)_PROXY|REQUESTS_CA_BUNDLE|HOME|PATH",
+    re.IGNORECASE,
+)
+
+
+def adopt(environ: Mapping[str, str]) -> None:
+    """From now on this process looks for credentials where one with `environ` would: variables of the clouds are taken over,
+    for good, as the libraries look there again later. For a supervisor, which serves one submitter."""
+    for name in {name for name in (*os.environ, *environ) if _OF_A_CLOUD.fullmatch(name)}:
+        if name not in environ:
+            del os.environ[name]
+        elif os.environ.get(name) != environ[name]:
+            os.environ[name] = environ[name]
+
+
+class AwsCredentials:
+    """What obstore asks for credentials of AWS, in all the ways of botocore: variables, profiles, SSO, web identity,
+    processes, the metadata of the machine."""
+
+    def __init__(self) -> None:
+        import boto3
+
+        self.session: boto3.session.Session = boto3.session.Session()
+        self._lock = threading.Lock()
+
+    def __call__(self) -> S3Credential:
+        """Raises what botocore raises when there are none or they cannot be renewed."""
+        from botocore.exceptions import NoCredentialsError
+
+        with self._lock:
+            found = self.session.get_credentials()
+            if found is None:
+                raise NoCredentialsError
+            frozen = found.get_frozen_credentials()
+        if frozen.access_key is None or frozen.secret_key is None:
+            raise NoCredentialsError
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + _KEPT,
+        }
+
+    def region(self) -> str | None:
+        """Where AWS_REGION, AWS_DEFAULT_REGION or the profile says that the bucket is."""
+        return os.environ.get("AWS_REGION") or self.session.region_name
+
+    def endpoint(self) -> str | None:
+        """What stands in the place of Amazon's own address, if anything does."""
+        for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
+            if value := os.environ.get(name):
+                return value
+        config: Mapping[str, Any] = self.session._session.get_scoped_config()
+        return config.get("endpoint_url")
+
+
+def azure_config(endpoint: str | None) -> AzureConfig:
+    """What obstore does not read by itself: the names that Azure's own tools use, the connection string, and the account
+    that an endpoint names."""
+    words = dict(
+        part.split("=", 1)
+        for part in os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "").split(";")
+        if "=" in part
+    )
+    account = words.get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT")
+    endpoint = endpoint or words.get("BlobEndpoint") or os.environ.get("AZURE_STORAGE_ENDPOINT")
+    if endpoint and not account and "AZURE_STORAGE_ACCOUNT_NAME" not in os.environ:
+        address = urlsplit(endpoint)
+        account = address.path.strip("/") or (address.hostname or "").partition(".")[0]
+    found = {
+        "account_name": account,
+        "account_key": words.get("AccountKey") or os.environ.get("AZURE_STORAGE_KEY"),
+        "sas_key": words.get("SharedAccessSignature"),
+        "endpoint": endpoint,
+    }
+    config: AzureConfig = {name: value for name, value in found.items() if value}  # type: ignore[assignment]
+    return config
