@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -88,6 +89,7 @@ def make_home(home: Home) -> None:
     if not os.path.exists(home.work("")) and not os.path.exists(home.catalog):
         parts.insert(1, "store")  # only once: a store's disk that is away must not look like an empty store
     try:
+        _close_to_others(home.path)
         for part in parts:
             os.makedirs(os.path.join(home.path, part), mode=0o700, exist_ok=True)
         if not os.access(home.path, os.W_OK | os.X_OK):
@@ -97,6 +99,14 @@ def make_home(home: Home) -> None:
             f"The home {home.path} cannot be used: {error.strerror}.",
             "Set GRIDKEEP_HOME to a folder that you can write.",
         ) from None
+
+
+def _close_to_others(folder: str) -> None:
+    """A folder that was made to become a home is ours from now on. One that holds anything may be meant for others too, and
+    is left as it is; all that we put into it is closed by itself."""
+    with suppress(FileNotFoundError, PermissionError):
+        if not os.listdir(folder):
+            os.chmod(folder, 0o700)
 
 
 def user_name(environ: Mapping[str, str]) -> str:

@@ -31,6 +31,7 @@ STALE = 86400.0  # seconds
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PART = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOTE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a planted pipe must not hold us
 
 _serial = itertools.count()
 
@@ -206,8 +207,8 @@ class Landing:
 
     def _read_sidecar(self, sidecar: bytes) -> object:
         try:
-            with open(os.open(sidecar, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._workshop), "rb") as file:
-                return json.loads(file.read(4096))
+            with open(os.open(sidecar, _NOTE, dir_fd=self._workshop), "rb") as file:
+                return json.loads(file.read(4096) or b"")
         except (OSError, ValueError):
             return None
 

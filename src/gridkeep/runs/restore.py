@@ -47,7 +47,10 @@ def check_manifest(store: Store, ulid: str) -> JSON:
     try:
         if header["experiment_id"] != ulid:
             raise StoreError("The manifest is of another experiment.")
-        State(header["state"]), header["finished_at"], header["capture"], header["attempt"]
+        if State(header["state"]).active:  # else it would be executed
+            raise ValueError("it says that its experiment has not ended")
+        datetime.fromisoformat(header["finished_at"])
+        header["outcome"], header["reason"], header["exit_code"], header["capture"], int(header["attempt"])
         promised = header["totals"]["files"], header["totals"]["missing"]
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"The manifest is damaged at line 1: {error!r}.") from None

@@ -2,21 +2,25 @@
 path.
 
 Written and read as a stream, whatever the number of artifacts. With the store's objects it is enough to prove
-an experiment complete and to rebuild the catalog. Knows nothing of stores: it writes to a file and reads
-lines.
+an experiment complete and to rebuild the catalog. Knows nothing of stores but their keys: it writes to a file
+and reads lines.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from gridkeep.errors import StoreError
 from gridkeep.model import JSON, Artifact, ArtifactState, Experiment, Run, iso, path_from_json, path_json
+from gridkeep.stores.keys import artifacts_prefix
 
 FORMAT = 1
+_ID = re.compile("art_[0-9a-z]+")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def make_header(
@@ -92,8 +96,9 @@ def _lines(header: JSON, artifacts: Iterable[Artifact]) -> Iterator[JSON]:
 
 
 def _artifact(shape: JSON, experiment_id: str, at: int) -> Artifact:
+    """Nothing in it is believed that could lead anybody elsewhere: a store may be another's."""
     try:
-        return Artifact(
+        artifact = Artifact(
             artifact_id=shape["artifact_id"],
             experiment_id=experiment_id,
             path=path_from_json(shape),
@@ -108,8 +113,40 @@ def _artifact(shape: JSON, experiment_id: str, at: int) -> Artifact:
             etag=shape["etag"],
             count=shape.get("count", 1),
         )
-    except (KeyError, ValueError, TypeError) as error:
+        _check(artifact)
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise StoreError(f"The manifest is damaged at line {at}: {error!r}.") from None
+    return artifact
+
+
+def _check(artifact: Artifact) -> None:
+    """Raises ValueError for what no run of ours has: a path out of its folder, another experiment's object, a number
+    that is none."""
+    path, key = artifact.path, artifact.key
+    if not isinstance(artifact.artifact_id, str) or not _ID.fullmatch(artifact.artifact_id):
+        raise ValueError(f"{artifact.artifact_id!r} is no artifact_id")
+    stands_for_top = path == b"" and artifact.count != 1  # for files of the working copy's root
+    if path is not None and not stands_for_top and not _stays_inside(path.split(b"/")):
+        raise ValueError(f"{path!r} is no path of a file")
+    prefix = artifacts_prefix(artifact.experiment_id)
+    if key is not None and not (key.startswith(prefix) and _stays_inside(key.encode().split(b"/"))):
+        raise ValueError(f"{key!r} is no key of this experiment")
+    if artifact.sha256 is not None and (
+        not _SHA256.fullmatch(artifact.sha256) or key is None or artifact.size is None
+    ):
+        raise ValueError("it has a hash, and nothing that it could be of")
+    for name in ("size", "mtime_ns", "mode", "count"):
+        value = getattr(artifact, name)
+        least = {"mtime_ns": -(2**63), "count": 1}.get(name, 0)
+        if (value is not None or name == "count") and not (type(value) is int and least <= value < 2**63):
+            raise ValueError(f"{value!r} is no {name}")
+    for text in (artifact.type, artifact.reason or "", artifact.etag or ""):
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is no text")
+
+
+def _stays_inside(names: list[bytes]) -> bool:
+    return all(name not in (b"", b".", b"..") and b"\0" not in name for name in names)
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:

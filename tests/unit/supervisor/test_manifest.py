@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -95,9 +96,13 @@ def test_the_lines() -> None:
     }
 
 
+def fit(path: bytes) -> bool:
+    return b"\0" not in path and not {b"", b".", b".."} & set(path.split(b"/"))
+
+
 artifacts = st.builds(
     lambda path, state, count: replace(STORED, path=path, state=state, count=count, reason="é\n"),
-    st.none() | st.binary(max_size=20),
+    st.none() | st.binary(max_size=20).filter(fit),
     st.sampled_from(ArtifactState),
     st.integers(1, 3),
 )
@@ -128,6 +133,21 @@ def test_it_is_read_as_it_comes() -> None:
     assert read == 2
 
 
+OTHERS = "experiments/01jd0000000000000000000002/artifacts/secret"
+STRANGE: list[dict[str, Any]] = [
+    *(
+        {"path": path}
+        for path in (b"../up", b"a/../../up", b"/etc/passwd", b"a//b", b".", b"", b"a\0b", b"a/")
+    ),
+    *({"key": key} for key in (OTHERS, "/etc/passwd", f"{STORED.key}/../../x", "", "experiments", None)),
+    *({"artifact_id": one} for one in ("", "../x", "art_", "ART_1", None, 7)),
+    *({"size": size} for size in (-1, 2**63, "7", 7.5, True, None, [])),
+    *({"sha256": digest} for digest in ("", "AB" * 32, "ab" * 33, 7)),
+    *({"mtime_ns": -(2**64)}, {"mode": -1}, {"mode": "0755"}, {"count": 0}, {"count": None}),
+    *({"type": None}, {"type": 1}, {"reason": {"a": 1}}, {"etag": 5}),
+]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -140,6 +160,7 @@ def test_it_is_read_as_it_comes() -> None:
         (written() + b"{}\n", "line 2"),
         (written(STORED) + b"\xff\n", "line 3"),
         (written(STORED).replace(b'"stored"', b'"kept"'), "line 2"),
+        *((written(replace(STORED, **strange)), "line 2") for strange in STRANGE),
     ],
 )
 def test_damage_is_said(text: bytes, words: str) -> None:
