@@ -168,6 +168,7 @@ def _say(text: str, hint: str | None, exit_code: int = 1) -> int:
 _CAUSES = {
     errno.ENOSPC: ("There is no space left", "Free some space there and try again."),
     errno.EDQUOT: ("The disk quota is used up", "Free some space there and try again."),
+    errno.EIO: ("The disk fails", "Look into the system's log (`dmesg`), and try again."),
     errno.EACCES: ("Permission is denied", "Check who owns it and what its permissions are."),
     errno.EPERM: ("Permission is denied", "Check who owns it and what its permissions are."),
     errno.EROFS: ("The filesystem is read-only", "Choose a place that you can write."),

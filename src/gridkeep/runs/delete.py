@@ -80,7 +80,7 @@ def delete(
 
 def finish_deletions(context: Context) -> Erased:
     """Does what can be done now of deletions that were begun: not while another process is at it, not what a
-    supervisor still works on, nor what a store refuses. For whoever looks now and then; safe at any moment."""
+    supervisor still works on, nor what a store or disk refuses. For whoever looks now and then; safe at any moment."""
     erased = Erased()
     with _alone(context) as alone:
         if alone:
@@ -88,10 +88,10 @@ def finish_deletions(context: Context) -> Erased:
             context.catalog.begin_delete(marks)  # what an older catalog shows again
             hidden = context.catalog.deleting()
             for experiment in hidden:
-                with suppress(StoreError):
+                with suppress(StoreError, OSError):
                     _erase_all(context, [experiment], erased, lambda _: None)
             for ulid in set(marks) - {one.experiment_id for one in hidden}:
-                with suppress(GridError):
+                with suppress(GridError, OSError):
                     _erase_unknown(context, read_mark(context.home, ulid), erased)
     return erased
 

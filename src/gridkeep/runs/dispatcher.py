@@ -61,18 +61,20 @@ class Dispatcher:
     def run(self) -> None:
         """Until there has been no work for a while, or there is a newer version of us: what it adds to the catalog only its
         own engine and supervisors know. Those that work go on without us."""
-        delete.finish_deletions(self._context)
-        self._clean_leftovers()
+        is_clean = False
         idle_since: float | None = None
         while True:
             try:
                 if self._catalog.is_newer():
                     return
-                busy = self._look()
                 if delete.is_pending(self._home, self._catalog):
                     delete.finish_deletions(self._context)
-            except CatalogError as error:
-                print(f"{error.message}", file=sys.stderr, flush=True)
+                if not is_clean:
+                    self._clean_leftovers()
+                    is_clean = True
+                busy = self._look()
+            except (CatalogError, OSError) as error:  # the disk is full, or fails: that passes
+                print(error, file=sys.stderr, flush=True)
                 busy = True
             now = time.monotonic()
             idle_since = None if busy else idle_since or now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 import time
 from contextlib import suppress
@@ -12,7 +13,7 @@ from gridkeep.catalog.base import Catalog
 from gridkeep.catalog.sqlite import open_catalog
 from gridkeep.errors import GridError, HomeError, StoreError
 from gridkeep.files import read_json, take_lock
-from gridkeep.model import Experiment, Outcome, State
+from gridkeep.model import ACTIVE_STATES, Experiment, Outcome, State
 from gridkeep.settings import Home, load
 from gridkeep.stores.base import Store
 from gridkeep.supervisor.cleanup import clean
@@ -38,6 +39,13 @@ def main(path: str, ulid: str) -> None:
         carry(home, catalog, ulid)
         if (ended := catalog.experiment(ulid)) is not None:
             clean(home, catalog, ended, keep_tree=ended.missing > 0)
+    except (
+        OSError,
+        sqlite3.OperationalError,
+    ) as error:  # the disk is full, or fails: another of us tries again
+        with suppress(GridError):
+            catalog.update_experiment(ulid, only_from=ACTIVE_STATES, waiting_for=f"the home: {error}")
+        raise
     finally:
         catalog.close()
 

@@ -12,6 +12,7 @@ import stat
 
 from gridkeep.capture.journal import Stamp
 from gridkeep.settings import Settings
+from gridkeep.supervisor import memory
 from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.settle import Rest, is_straight, open_for_reading, rest
@@ -116,6 +117,8 @@ class Examiner:
         if entry.renamed_to and entry.sha256 is None:
             # The new name is listed in its place.
             self._withdraw(entry)
+        elif memory.took(self._ledger, entry):
+            self._went_with_its_machine(entry)
         elif entry.proven:
             reason = "removed by the run"
             if entry.renamed_to:
@@ -125,6 +128,13 @@ class Examiner:
             self._later(entry, now)
         else:
             self._withdraw(entry)
+
+    def _went_with_its_machine(self, entry: Entry) -> None:
+        entry.phase, entry.due, entry.dirty = Phase.MISSING, None, True
+        entry.reason = "it lay in the memory of its machine, which went away before it was stored"
+        if entry.sha256:
+            entry.reason = "it lay in the memory of its machine; what was stored may be an earlier version"
+        self._ledger.put(entry)
 
     def _withdraw(self, entry: Entry) -> None:
         """It is no artifact, or not yet: until the end it is remembered, and looked for once more then. A record stands

@@ -63,6 +63,7 @@ class Keeper:
         self.tracker = Tracker(ledger, naming, settings)
         self.publisher = Publisher(ledger, catalog, experiment_id)
         self.waiting_for: str | None = None
+        self._home_fails = False
         self._examiner = Examiner(ledger, self.tracker, settings)
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         uploads = os.path.join(os.path.dirname(output), "uploads")
@@ -94,13 +95,12 @@ class Keeper:
             self._send_outbox()
             self._put_growing_output()
         except (sqlite3.OperationalError, OSError) as error:
-            # The disk of the home is full or failing: what is written stays where it is until that ends.
             self._outbox = []
-            self._wait_for(f"the home: {error}")
-            time.sleep(1)
+            self.home_trouble(error)
             with contextlib.suppress(sqlite3.OperationalError):
                 self._ledger.resume()
             return
+        self.home_works()
         if not read and not looked:
             self._rest()
         elif read < _RECORDS and looked < _BATCH and not self._examiner.final:
@@ -252,6 +252,17 @@ class Keeper:
         self._backoff.failed(now)
         self._wait_for(str(error) or "a file that changes")
         time.sleep(max(0.0, self._backoff.until - now))
+
+    def home_trouble(self, error: Exception) -> None:
+        """The disk of the home is full or failing: says so, and waits a little. What is written stays where it is."""
+        self._home_fails = True
+        self._wait_for(f"the home: {error}")
+        time.sleep(1)
+
+    def home_works(self) -> None:
+        if self._home_fails:
+            self._home_fails = False
+            self._wait_for(None)
 
     def close(self) -> None:
         self._transfers.close()

@@ -309,13 +309,14 @@ class Ledger:
     def totals(self) -> dict[str, int]:
         """`files`, `bytes`, `missing`, `ignored`, `removed`, and `swept` (found by the last sweep)."""
         found = {"files": 0, "bytes": 0, "missing": 0, "ignored": 0, "removed": 0, "swept": 0}
-        query = "SELECT phase, count(*), sum(sha256 IS NOT NULL), sum(size), sum(swept) FROM entries GROUP BY phase"
+        kept = "FILTER (WHERE sha256 IS NOT NULL)"
+        query = f"SELECT phase, count(*), count(*) {kept}, sum(size) {kept}, sum(swept) FROM entries GROUP BY phase"
         for phase, count, kept, size, swept in self._all(query):
             found["swept"] += swept or 0
             if phase in ("missing", "ignored", "removed"):
                 found[phase] = count
-            elif phase != "unchanged":
-                found["files"] += kept or 0
+            if phase not in ("ignored", "removed", "unchanged"):
+                found["files"] += kept
                 found["bytes"] += size or 0
         return found
 

@@ -7,6 +7,7 @@ again: `Life(...).run()` goes on from what it finds. The script does not notice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sqlite3
@@ -16,13 +17,13 @@ from dataclasses import replace
 from typing import Any
 
 from gridkeep.capture import processes
-from gridkeep.capture.session import Session
+from gridkeep.capture.session import Launch, Session
 from gridkeep.catalog.base import Catalog
 from gridkeep.errors import CatalogError, GridError, StoreError
 from gridkeep.model import Experiment, Outcome, Run, State
 from gridkeep.settings import Home, Settings
 from gridkeep.stores.base import Store
-from gridkeep.supervisor import finish
+from gridkeep.supervisor import finish, memory
 from gridkeep.supervisor.keeper import Keeper
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.lookout import Lookout
@@ -36,6 +37,7 @@ from gridkeep.supervisor.settle import Changed
 _CHECK_EVERY = 0.25  # seconds between two looks at stop requests, the time limit, the script's end
 _START_PATIENCE = 30.0  # seconds for the shim to start the script, all tries together
 _START_AGAIN = 3.0  # seconds for each
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _SEEING = ("c", "python")  # the modes in which every write is recorded
 
 
@@ -80,6 +82,8 @@ class Life:
     def run(self) -> None:
         """Raises Withdrawn when somebody deletes the experiment meanwhile, or stops it before its script begins."""
         self._keeper.publisher.remind()
+        if self._experiment.waiting_for:  # what one before us waited for
+            self._update(waiting_for=None)
         while True:
             if self._start():
                 if self._mode() == "watch":
@@ -102,11 +106,7 @@ class Life:
         if (reason := self._stop_requested()) is not None:
             self._ledger.set_fact("stop_reason", reason)
             return False
-        try:
-            launch = self._prepared.prepare()
-        except (GridError, OSError) as error:
-            message = error.message if isinstance(error, GridError) else f"{error.strerror}: {error.filename}"
-            self._ledger.set_fact("start_error", message)
+        if (launch := self._prepare()) is None:
             return False
         self._set_off()
         with contextlib.suppress(OSError):
@@ -130,6 +130,25 @@ class Life:
             time.sleep(0.005)
         return True
 
+    def _prepare(self) -> Launch | None:
+        """None when that cannot be done, or was stopped. A disk that is full or fails is waited for."""
+        while True:
+            try:
+                launch = self._prepared.prepare()
+                self._keeper.home_works()
+                return launch
+            except GridError as error:
+                self._ledger.set_fact("start_error", error.message)
+                return None
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    self._ledger.set_fact("start_error", f"{error.strerror}: {error.filename}")
+                    return None
+                self._keeper.home_trouble(error)
+            if (reason := self._stop_requested()) is not None:
+                self._ledger.set_fact("stop_reason", reason)
+                return None
+
     def _set_off(self) -> None:
         """From queued to running, unless it was stopped in that very moment."""
         began: dict[str, Any] = {"state": State.RUNNING, "started_at": time.time()}
@@ -145,10 +164,15 @@ class Life:
         """Whether the script went away with all that could have told how: its machine was lost."""
         return self._session.started() is not None and self._session.ending() is None
 
+    def _note_loss(self) -> None:
+        if self._is_lost() and self._mode() in _SEEING:
+            memory.note_loss(self._ledger)
+
     def _start_again(self) -> None:
         """Another attempt in the same working copy, after all that the lost one wrote has been noted."""
         self._end_orphans()
         self._keeper.read_to_the_end(self._session)
+        self._note_loss()
         self._update(attempt=self._experiment.attempt + 1)
         self._session = self._open_session()
 
@@ -290,6 +314,7 @@ class Life:
     def _sweep(self) -> None:
         """What the journal still holds, then whatever differs in the working copy and is not known."""
         self._keeper.read_to_the_end(self._session)
+        self._note_loss()
         if not self._ledger.fact("swept"):
             if self._mode() == "watch":
                 self._lookout.finish()

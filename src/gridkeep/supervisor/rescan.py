@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from gridkeep.capture.journal import ABSENT, Stamp
 from gridkeep.supervisor.entry import UNSETTLED, Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
+from gridkeep.supervisor.memory import took
 from gridkeep.supervisor.tracker import Tracker, written
 from gridkeep.supervisor.trees import Trees, within
 
@@ -46,7 +47,9 @@ class Rescan:
         links and special files."""
         with self._ledger.transaction():
             for entry in self._ledger.settled():
-                if _changed(entry):
+                if _changed(entry) and not (
+                    entry.phase is Phase.STORED and _is_gone(entry) and took(self._ledger, entry)
+                ):
                     counted = unexpected and entry.phase is not Phase.IGNORED and not _awaited(entry)
                     self._tracker.found(entry.path, ABSENT, now, unexpected=counted)
             for path, st, before in self._ledger.unseen_changes(self._trees.walk(), captured=unexpected):
@@ -107,6 +110,10 @@ class Rescan:
         below = self._ledger.unseen_changes(self._trees.below(folder), captured=False)
         for path, st, before in below:
             self._tracker.found(path, before, now, proven=stat.S_ISREG(st.st_mode))
+
+
+def _is_gone(entry: Entry) -> bool:
+    return not os.path.lexists(entry.path)
 
 
 def _awaited(entry: Entry) -> bool:

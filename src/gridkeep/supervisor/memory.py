@@ -1,0 +1,39 @@
+"""What a machine that went down took with it: files that lay in its memory, as in /dev/shm.
+
+Nobody removed them, so they are not called removed: what was stored of them stays, and what was not is named as missing.
+"""
+
+from __future__ import annotations
+
+import os
+
+from gridkeep.supervisor.entry import Entry
+from gridkeep.supervisor.ledger import Ledger
+
+_FACT = "machine_lost"
+_KINDS = {b"tmpfs", b"ramfs"}
+
+
+def note_loss(ledger: Ledger) -> None:
+    """The script went away with all that could have told how, and every record of its calls was read."""
+    ledger.set_fact(_FACT, 1)
+
+
+def took(ledger: Ledger, entry: Entry) -> bool:
+    """Whether this file, which is not there, went with its machine: no record tells that it was to go."""
+    return bool(entry.created and entry.renamed_to is None and ledger.fact(_FACT) and _in_memory(entry.path))
+
+
+def _in_memory(path: bytes) -> bool:
+    """Whether the file system that `path` is on is kept in memory, as /proc/self/mounts has it."""
+    best, kind = b"", b""
+    try:
+        with open("/proc/self/mounts", "rb") as mounts:
+            for line in mounts:
+                top, its_kind = line.split(b" ")[1:3]
+                top = top.replace(b"\\040", b" ")
+                if os.path.join(path, b"").startswith(os.path.join(top, b"")) and len(top) >= len(best):
+                    best, kind = top, its_kind
+    except OSError:  # no Linux: nothing is known of it
+        return False
+    return kind in _KINDS
