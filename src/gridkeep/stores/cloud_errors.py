@@ -70,7 +70,7 @@ def answer_of(error: BaseException) -> Answer:
         headers = meta.get("HTTPHeaders", {})
         return Answer(code, status, str(headers.get("x-amz-bucket-region") or about.get("Region") or ""), "")
     text = f"{type(error).__name__} {error}"
-    code = _first(r"<Code>(\w+)</Code>|code: (\w+)|\"error\": ?\\?\"(\w+)|Code: (\w+)", text)
+    code = _first(r"<Code>(\w+)</Code>|(?<!status )code: (\w+)|\"error\": ?\\?\"(\w+)|Code: (\w+)", text)
     status = int(_first(r"status code: (\d{3})|status: (\d{3})", text) or 0)
     return Answer(code, status, _first(r"<Region>([\w-]+)</Region>", text), text)
 
