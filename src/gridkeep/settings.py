@@ -107,6 +107,11 @@ class Settings:
     sync_timeout: float = _setting(
         86400.0, parse_duration, "How long after the script's end a store that is away or full is waited for."
     )
+    store_timeout: float = _setting(
+        60.0,
+        parse_duration,
+        "How long a request to a cloud may be silent before it is given up and made again.",
+    )
     retry_max: float = _setting(15.0, parse_duration, "The longest pause between two tries to reach a store.")
     transfer_threads: int = _setting(
         8, int, "How many files an experiment sends, or a download gets, at once."

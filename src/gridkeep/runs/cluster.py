@@ -115,7 +115,8 @@ def add(context: Context, cluster: Cluster, *, check: bool = True) -> bool:
     store does all that is wanted of it. Raises Conflict when another has the name, and what the store raises."""
     there = context.catalog.cluster(cluster.name)
     if there is None:
-        store = open_store(cluster, create=True, environ=context.environ)
+        timeout = context.settings.store_timeout
+        store = open_store(cluster, create=True, environ=context.environ, timeout=timeout)
         if check:
             _check_first(store)
         there = context.catalog.add_cluster(cluster)

@@ -36,7 +36,9 @@ class Context:
     def store(self, cluster: str) -> Store:
         """The store of a cluster. Raises NotFound, or what opening it raises."""
         if cluster not in self._stores:
-            self._stores[cluster] = open_store(self.cluster(cluster), environ=self.environ)
+            self._stores[cluster] = open_store(
+                self.cluster(cluster), environ=self.environ, timeout=self.settings.store_timeout
+            )
         return self._stores[cluster]
 
     def cluster(self, name: str) -> Cluster:

@@ -67,7 +67,7 @@ def rebuild(
     Conflict when another rebuild is at work.
     """
     place = _place(context, make_cluster("rebuild", uri, endpoint=endpoint, region=region))
-    store = open_store(place, environ=context.environ)
+    store = open_store(place, environ=context.environ, timeout=context.settings.store_timeout)
     lock = take_lock(os.path.join(context.home.path, "rebuild.lock"))
     if lock is None:
         raise Conflict("Another `grid catalog rebuild` is at work in this home.", "Wait until it has ended.")

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
     from types_boto3_s3 import S3Client
 
-CONNECT = 10  # seconds for a connection
-READ = 30  # seconds without a byte of an answer
-WRITE = 60  # seconds from the beginning of a small object's request to its answer
+CONNECT = 10.0  # seconds for a connection
+TIMEOUT = 60.0  # seconds from the beginning of a small object's request to its answer; of reading, half of it without a byte
 _RETRIES = 2  # by the library; beyond, it is the caller who tries again, for hours if need be
 _CONNECTIONS = 32
 
@@ -43,12 +42,13 @@ class Bucket:
     s3: Callable[[], S3Client] | None
 
 
-def open_bucket(cluster: Cluster, scheme: str, name: str) -> Bucket:
-    """Raises StoreError for what cannot be an address, a key or an account."""
-    return {"s3": _s3, "gs": _gcs, "az": _azure}[scheme](cluster, name)
+def open_bucket(cluster: Cluster, scheme: str, name: str, timeout: float = TIMEOUT) -> Bucket:
+    """`timeout` seconds are waited for a sign of the store. Raises StoreError for what cannot be an address, a key or an
+    account."""
+    return {"s3": _s3, "gs": _gcs, "az": _azure}[scheme](cluster, name, timeout)
 
 
-def _s3(cluster: Cluster, name: str) -> Bucket:
+def _s3(cluster: Cluster, name: str, timeout: float) -> Bucket:
     from obstore.store import S3Store
 
     credentials = AwsCredentials()
@@ -72,18 +72,18 @@ def _s3(cluster: Cluster, name: str) -> Bucket:
     def s3() -> S3Client:
         with lock:
             if not client:
-                client.append(_boto_client(credentials, endpoint, region))
+                client.append(_boto_client(credentials, endpoint, region, timeout))
         return client[0]
 
-    return _bucket(name, endpoint, make, s3)
+    return _bucket(name, endpoint, timeout, make, s3)
 
 
-def _boto_client(credentials: AwsCredentials, endpoint: str | None, region: str) -> S3Client:
+def _boto_client(credentials: AwsCredentials, endpoint: str | None, region: str, timeout: float) -> S3Client:
     from botocore.config import Config
 
     config = Config(
-        connect_timeout=CONNECT,
-        read_timeout=WRITE,
+        connect_timeout=min(CONNECT, timeout),
+        read_timeout=timeout,
         retries={"mode": "standard", "total_max_attempts": _RETRIES + 1},
         max_pool_connections=_CONNECTIONS,
         request_checksum_calculation="when_required",
@@ -93,17 +93,17 @@ def _boto_client(credentials: AwsCredentials, endpoint: str | None, region: str)
     return credentials.session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
 
 
-def _gcs(cluster: Cluster, name: str) -> Bucket:
+def _gcs(cluster: Cluster, name: str, timeout: float) -> Bucket:
     from obstore.store import GCSStore
 
     def make(options: ClientConfig, retries: RetryConfig) -> ObjectStore:
         address: dict[str, Any] = {"base_url": cluster.endpoint.rstrip("/")} if cluster.endpoint else {}
         return GCSStore(name, client_options=options, retry_config=retries, **address)
 
-    return _bucket(name, cluster.endpoint, make, None)
+    return _bucket(name, cluster.endpoint, timeout, make, None)
 
 
-def _azure(cluster: Cluster, name: str) -> Bucket:
+def _azure(cluster: Cluster, name: str, timeout: float) -> Bucket:
     from obstore.store import AzureStore
 
     config = azure_config(cluster.endpoint)
@@ -111,17 +111,18 @@ def _azure(cluster: Cluster, name: str) -> Bucket:
     def make(options: ClientConfig, retries: RetryConfig) -> ObjectStore:
         return AzureStore(name, config=config, client_options=options, retry_config=retries)
 
-    return _bucket(name, config.get("endpoint"), make, None)
+    return _bucket(name, config.get("endpoint"), timeout, make, None)
 
 
 def _bucket(
     name: str,
     endpoint: str | None,
+    timeout: float,
     make: Callable[[ClientConfig, RetryConfig], ObjectStore],
     s3: Callable[[], S3Client] | None,
 ) -> Bucket:
     options: ClientConfig = {
-        "connect_timeout": timedelta(seconds=CONNECT),
+        "connect_timeout": timedelta(seconds=min(CONNECT, timeout)),
         "timeout": timedelta(days=1),  # of a whole request: what is slow is not broken
         "allow_http": bool(endpoint and endpoint.startswith("http://")),
     }
@@ -135,8 +136,8 @@ def _bucket(
                     f"{variable} names {path}: {error.strerror}.", "Mend that variable."
                 ) from None
             break
-    reading: ClientConfig = {**options, "read_timeout": timedelta(seconds=READ)}
-    writing: ClientConfig = {**options, "read_timeout": timedelta(seconds=WRITE)}
+    reading: ClientConfig = {**options, "read_timeout": timedelta(seconds=timeout / 2)}
+    writing: ClientConfig = {**options, "read_timeout": timedelta(seconds=timeout)}
     try:
         return Bucket(
             name=name,

@@ -59,7 +59,8 @@ def carry(home: Home, catalog: Catalog, ulid: str) -> None:
     cluster = catalog.cluster(run.cluster)
     if cluster is None:
         raise GridError(f"There is no cluster named {run.cluster}.")
-    store = open_run_store(home, cluster, run.ulid)
+    settings = load(home, read_json(environ_file(home, run.ulid)) or os.environ)
+    store = open_run_store(home, settings, cluster, run.ulid)
     if _is_past(home, store, experiment):
         catalog.update_experiment(
             ulid,
@@ -69,7 +70,6 @@ def carry(home: Home, catalog: Catalog, ulid: str) -> None:
             finished_at=time.time(),
         )
         return
-    settings = load(home, read_json(environ_file(home, run.ulid)) or os.environ)
     life = Life(home, settings, catalog, store, run, experiment)
     try:
         life.run()

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from gridkeep.errors import StoreDenied
 from gridkeep.files import read_json, write_json
 from gridkeep.model import Cluster
-from gridkeep.settings import Home
+from gridkeep.settings import Home, Settings
 from gridkeep.stores import open_store
 from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.supervisor.prepare import environ_file
@@ -56,19 +56,20 @@ def _file(home: Home, run_ulid: str) -> str:
     return os.path.join(home.journal(run_ulid), "credentials.json")
 
 
-def open_run_store(home: Home, cluster: Cluster, run_ulid: str) -> Store:
+def open_run_store(home: Home, settings: Settings, cluster: Cluster, run_ulid: str) -> Store:
     """The store of a run's cluster; that of a cloud with the run's credentials, whichever they are at the moment."""
-    return _Renewed(home, cluster, run_ulid) if needs_credentials(cluster) else open_store(cluster)
+    return _Renewed(home, settings, cluster, run_ulid) if needs_credentials(cluster) else open_store(cluster)
 
 
 class _Renewed:
     """See `base.Store`. Opens the store when it is first needed, so that whatever is wrong with the credentials is a
     trouble of the store like any other; and anew when other credentials were kept, or when they were refused."""
 
-    def __init__(self, home: Home, cluster: Cluster, run_ulid: str) -> None:
+    def __init__(self, home: Home, settings: Settings, cluster: Cluster, run_ulid: str) -> None:
         self.uri = f"{cluster.store.rstrip('/')}/"
         self.prefix = self.uri.partition("://")[2].partition("/")[2]
         self._home, self._cluster, self._run_ulid = home, cluster, run_ulid
+        self._timeout = settings.store_timeout
         self._lock = threading.Lock()
         self._opened: Store | None = None
         self._stamp: tuple[int, int] | None = None
@@ -132,7 +133,8 @@ class _Renewed:
             stamp = _stamp(_file(self._home, self._run_ulid))
             again = self._refused is not None and time.monotonic() - self._refused > _PAUSE
             if self._opened is None or again or stamp != self._stamp:
-                self._opened = open_store(self._cluster, environ=environ_of(self._home, self._run_ulid))
+                environ = environ_of(self._home, self._run_ulid)
+                self._opened = open_store(self._cluster, environ=environ, timeout=self._timeout)
                 self._stamp, self._refused = stamp, None
             return self._opened
 
