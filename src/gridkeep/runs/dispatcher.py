@@ -24,7 +24,7 @@ from gridkeep.runs import delete
 from gridkeep.runs.context import Context, open_context
 from gridkeep.runs.dispatch import has_work
 from gridkeep.settings import parse_size
-from gridkeep.supervisor.cleanup import clean, clean_abandoned
+from gridkeep.supervisor.cleanup import clean, clean_abandoned, clean_run_of
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the catalog
 _IDLE = 1.0  # seconds without work after which the process leaves
@@ -214,11 +214,13 @@ class Dispatcher:
     def _clean(self, ulid: str) -> None:
         """What a supervisor did not come to when it had made its last record."""
         experiment = self._catalog.experiment(ulid)
-        if experiment is not None and not experiment.state.active and not self._is_alive(experiment):
-            try:
+        try:
+            if experiment is None:
+                clean_run_of(self._home, self._catalog, ulid)
+            elif not experiment.state.active and not self._is_alive(experiment):
                 clean(self._home, self._catalog, experiment, keep_tree=experiment.missing > 0)
-            except OSError as error:  # what one run left behind must not hold up the others
-                print(f"{experiment.name} cannot be cleaned up: {error}", file=sys.stderr, flush=True)
+        except OSError as error:  # what one run left behind must not hold up the others
+            print(f"{ulid} cannot be cleaned up: {error}", file=sys.stderr, flush=True)
 
     def _rest(self) -> None:
         """Until a supervisor ends, or the next look is due."""

@@ -48,6 +48,12 @@ def clean_run(home: Home, catalog: Catalog, run_id: str) -> None:
         remove_tree(home.journal(run.ulid))
 
 
+def clean_run_of(home: Home, catalog: Catalog, ulid: str) -> None:
+    """The same by the run's ULID: somebody was killed between its last experiment and this."""
+    for run_id in _run_ids(ulid):
+        clean_run(home, catalog, run_id)
+
+
 def has_begun(home: Home, run_ulid: str) -> bool:
     """Whether any experiment of the run has a journal here, as far as its submission tells."""
     with suppress(GridError):
@@ -132,7 +138,11 @@ def clean_abandoned(home: Home, catalog: Catalog) -> None:
 
 
 def _knows_run(catalog: Catalog, ulid: str) -> bool:
-    return any(catalog.run(f"{kind}_{ulid}") is not None for kind in ("wr", "tsk"))
+    return any(catalog.run(run_id) is not None for run_id in _run_ids(ulid))
+
+
+def _run_ids(ulid: str) -> list[str]:
+    return [f"{kind}_{ulid}" for kind in ("wr", "tsk")]
 
 
 def is_submitted_now(home: Home, run_ulid: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from gridkeep.model import new_ulid
 from gridkeep.runs.delete import delete
 from gridkeep.runs.pick import pick
-from gridkeep.supervisor.cleanup import clean, clean_abandoned, leftovers, submitting
+from gridkeep.supervisor.cleanup import clean, clean_abandoned, clean_run_of, leftovers, submitting
 from gridkeep.supervisor.record import keep_submission
 from tests.unit.made import finish, make_run, quiet_home
 
@@ -55,6 +55,16 @@ def test_only_what_was_proven_complete_goes(context):
     assert there(context) == {run.ulid, unproven.experiment_id}
     context.catalog.update_experiment(unproven.experiment_id, manifest_sha256=PROOF)
     clean(context.home, context.catalog, context.catalog.experiment("r-exp1"))
+    assert there(context) == set()
+
+
+def test_what_a_run_shared_goes_although_somebody_was_killed_before_that(context):
+    run, (one,) = make_run(context, "r", ["running"])
+    furnish(context, run.ulid)
+    clean_run_of(context.home, context.catalog, run.ulid)
+    assert there(context) == {run.ulid}, "it is not over"
+    finish(context, one, manifest_sha256=PROOF)
+    clean_run_of(context.home, context.catalog, run.ulid)
     assert there(context) == set()
 
 
