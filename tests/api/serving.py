@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from gridkeep.catalog.access import Role
+from gridkeep.files import take_lock
 from gridkeep.runs.access import make_key
-from gridkeep.runs.context import Context
+from gridkeep.runs.context import Context, open_context
 from tests.support import end_processes_of, environment
-from tests.unit.made import quiet_home
 
 GRID = Path(sys.executable).parent / "grid"
 
@@ -38,6 +39,7 @@ class Served:
     login_link: str
     url: str
     log: Path
+    release_engine: Callable[[], None]  # from then on an engine may start in the home
     _clients: dict[Any, httpx.Client] = field(default_factory=dict)
 
     def client(self, role: Role | None = Role.ADMIN, *, user: str | None = None) -> httpx.Client:
@@ -79,13 +81,21 @@ def serving(root: Path, *options: str, env: Mapping[str, str] | None = None) -> 
     """Serves a new home below `root` (or the one that is there) on a free port. No engine starts in it: what the
     tests find there they have made (`tests.unit.made`)."""
     home, log = root / "home", root / "serve.log"
-    with quiet_home(home) as context:
-        served = start(root, *options, env=env)
+    with open_context({"GRIDKEEP_HOME": str(home)}, start_engine=False) as context:
+        lock = take_lock(context.home.engine_lock)
+        assert lock is not None
+        started = start(root, *options, env=env)
+        served = Served(started.process, context, started.login_link, started.url, log, lambda: release(lock))
         try:
-            yield Served(served.process, context, served.login_link, served.url, log)
+            yield served
         finally:
             served.close()
             end_processes_of(home)
+            os.close(lock)
+
+
+def release(lock: int) -> None:
+    fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 @dataclass

@@ -12,13 +12,20 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from gridkeep import __version__
-from gridkeep.api import health, login
+from gridkeep.api import artifacts, content, experiments, health, login, runs
 from gridkeep.api.errors import explain_errors
 from gridkeep.api.gate import Gate
 from gridkeep.api.observe import Figures, Observed
 from gridkeep.api.site import Site
 
-_ROUTERS: tuple[APIRouter, ...] = (health.router, login.router)
+_ROUTERS: tuple[APIRouter, ...] = (
+    runs.router,
+    experiments.router,
+    artifacts.router,
+    content.router,
+    login.router,
+    health.router,
+)
 
 Beside = Callable[[], AbstractAsyncContextManager[None]]
 

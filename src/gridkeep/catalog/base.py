@@ -183,6 +183,10 @@ class Catalog(AccessCatalog, Protocol):
 
     def artifact(self, artifact_id: str) -> Artifact | None: ...
 
+    def artifacts_by_id(self, artifact_ids: Sequence[str]) -> list[Artifact]:
+        """Those that are there, in any order."""
+        ...
+
     def artifact_at(self, experiment_id: str, path: bytes) -> Artifact | None: ...
 
     # ------------------------------------------------------------------------------------------------------- changes

@@ -106,6 +106,12 @@ class ArtifactRecords(Records):
         rows = self._db.rows(f"{_FOUND}artifact_id = ?", (artifact_id,))
         return artifact_from(rows[0]) if rows else None
 
+    def artifacts_by_id(self, artifact_ids: Sequence[str]) -> list[Artifact]:
+        found: list[Artifact] = []
+        for ids in chunks(list(dict.fromkeys(artifact_ids))):
+            found += map(artifact_from, self._db.rows(f"{_FOUND}artifact_id IN ({marks(len(ids))})", ids))
+        return found
+
     def artifact_at(self, experiment_id: str, path: bytes) -> Artifact | None:
         """Of several (one removed, one written after it) the newest that is not removed, else the newest."""
         rows = self._db.rows(

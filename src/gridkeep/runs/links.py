@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 from gridkeep.errors import Forbidden, GridError
 from gridkeep.model import Artifact
@@ -18,15 +17,6 @@ from gridkeep.runs.context import Context
 from gridkeep.runs.signing import LONGEST, Secret, Signer
 
 _AGAIN = "Ask for a fresh one."
-
-
-@runtime_checkable
-class SigningStore(Protocol):
-    """A store that makes URLs of its own."""
-
-    def sign(self, keys: Sequence[str], expires: float) -> list[str]:
-        """A URL for each key, good for `expires` seconds."""
-        ...
 
 
 class Links:
@@ -49,10 +39,10 @@ class Links:
         """A URL for each, in their order, None for those without bytes in the store. `cluster` is that of their run, `base`
         the server's own address without a slash at its end."""
         store = self._context.store(cluster)
-        if isinstance(store, SigningStore):
-            keys = [artifact.key or "" for artifact in artifacts if artifact.downloadable]
-            signed = iter(store.sign(keys, ttl))
-            return [next(signed) if artifact.downloadable else None for artifact in artifacts]
+        signed = store.sign([artifact.key or "" for artifact in artifacts if artifact.downloadable], ttl)
+        if signed is not None:
+            each = iter(signed)
+            return [next(each) if artifact.downloadable else None for artifact in artifacts]
         secret, expires = self.signer.secret(), math.ceil(time.time() + ttl)
         return [
             _url(secret, artifact, base, expires, download) if artifact.downloadable else None

@@ -1,0 +1,247 @@
+"""Runs and artifacts as JSON: the fields that Skyvern's client knows, and ours besides.
+
+Pure: from what the catalog says to a dict. Listing artifacts is the busiest call, so their shape is made with little ado.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Literal, get_args
+
+from gridkeep.api.places import Place
+from gridkeep.model import JSON, Artifact, Experiment, Outcome, Run, State, iso, path_json
+
+ORGANIZATION = "o_gridkeep"  # Skyvern's client wants one
+
+# Skyvern's own enumeration (client 1.0.56), and `file`: what a script run writes.
+ArtifactType = Literal[
+    "file",
+    "recording",
+    "audio",
+    "session_replay",
+    "eval_score",
+    "eval_trajectory",
+    "eval_rubrics",
+    "browser_console_log",
+    "browser_session_action_log",
+    "skyvern_log",
+    "skyvern_log_raw",
+    "screenshot",
+    "screenshot_llm",
+    "screenshot_action",
+    "screenshot_final",
+    "screenshot_proxy",
+    "screenshot_pre_submit",
+    "llm_prompt",
+    "llm_request",
+    "llm_response",
+    "llm_response_parsed",
+    "llm_response_rendered",
+    "visible_elements_id_css_map",
+    "visible_elements_id_frame_map",
+    "visible_elements_tree",
+    "visible_elements_tree_trimmed",
+    "visible_elements_tree_in_prompt",
+    "hashed_href_map",
+    "visible_elements_id_xpath_map",
+    "html",
+    "html_scrape",
+    "html_action",
+    "html_pre_submit",
+    "trace",
+    "har",
+    "script_file",
+    "pdf",
+    "step_archive",
+    "task_archive",
+    "download",
+    "unknown",
+]
+ARTIFACT_TYPES: frozenset[str] = frozenset(get_args(ArtifactType))
+
+RunStatus = Literal[
+    "created", "queued", "running", "paused", "timed_out", "failed", "terminated", "completed", "canceled"
+]
+RunType = Literal[
+    "task_v1",
+    "task_v2",
+    "task_v3",
+    "workflow_run",
+    "openai_cua",
+    "anthropic_cua",
+    "ui_tars",
+    "yutori_navigator",
+]
+
+_KINDS: dict[str, RunType] = {"script": "workflow_run", "browser": "task_v2"}
+_STATUS: dict[State, RunStatus] = {
+    State.QUEUED: "queued",
+    State.RUNNING: "running",
+    State.SYNCING: "running",  # `completed` comes after the last byte
+    State.COMPLETED: "completed",
+    State.FAILED: "failed",
+    State.STOPPED: "canceled",
+}
+_FAILED: dict[str, RunStatus] = {Outcome.TIMEOUT: "timed_out", Outcome.TERMINATED: "terminated"}
+_NO_IDS = dict.fromkeys(
+    (
+        "step_id",
+        "workflow_run_block_id",
+        "browser_session_id",
+        "observer_cruise_id",
+        "observer_thought_id",
+        "ai_suggestion_id",
+        "bundle_key",
+    )
+)
+_ULID = "0123456789abcdefghjkmnpqrstvwxyz"
+_ULID_VALUES = {letter: value for value, letter in enumerate(_ULID)}
+
+
+# ---------------------------------------------------------------------------------------------------------------- runs
+
+
+def run_type(kind: str) -> RunType:
+    return _KINDS[kind]
+
+
+def kinds_of(types: Sequence[str]) -> list[str]:
+    """The kinds of runs that have one of these types."""
+    return [kind for kind, name in _KINDS.items() if name in types]
+
+
+def status_of(run: Run) -> RunStatus:
+    """The run's state in Skyvern's words."""
+    status = _STATUS[run.state]
+    return _FAILED.get(run.outcome or "", status) if status == "failed" else status
+
+
+def states_of(statuses: Sequence[str]) -> list[State]:
+    """The states that runs of these statuses may be in."""
+    wider = {"failed" if status in _FAILED.values() else status for status in statuses}
+    return [state for state, status in _STATUS.items() if status in wider]
+
+
+def run_shape(run: Run, base_url: str) -> JSON:
+    """A run, without what its artifacts give (`downloaded_files`, `recording_url`, `screenshot_urls`)."""
+    shape = run.to_json()
+    changed = max(at for at in (run.created_at, run.started_at, run.finished_at) if at is not None)
+    return {
+        **shape,
+        "run_type": run_type(run.kind),
+        "status": status_of(run),
+        "output": None,
+        "downloaded_files": [],
+        "recording_url": None,
+        "screenshot_urls": [],
+        "failure_reason": run.reason if run.state in (State.FAILED, State.STOPPED) else None,
+        "modified_at": iso(changed),
+        "queued_at": shape["created_at"],
+        "app_url": f"{base_url}/runs/{run.name}",
+        "errors": [],
+        "step_count": 0 if run.kind == "browser" else None,
+        "run_request": None,
+        "syncing": run.state is State.SYNCING,
+    }
+
+
+def run_item(run: Run, base_url: str) -> JSON:
+    """A run in a listing: what Skyvern's client needs there comes on top."""
+    return run_shape(run, base_url) | {
+        "task_run_id": run.run_id,
+        "task_run_type": run_type(run.kind),
+        "title": run.name,
+        "script_run": False,
+    }
+
+
+def errors_of(experiments: Sequence[Experiment]) -> list[JSON]:
+    """What went wrong, for each experiment that did not complete."""
+    return [
+        {
+            "error_code": experiment.outcome,
+            "reasoning": experiment.reason,
+            "experiment": experiment.name,
+            "exit_code": experiment.exit_code,
+        }
+        for experiment in experiments
+        if experiment.state is State.FAILED
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ artifacts
+
+
+def artifact_shapes(
+    artifacts: Sequence[Artifact],
+    places: Mapping[str, Place],
+    store_uri: str,
+    urls: Sequence[str | None],
+) -> Iterator[JSON]:
+    """Each artifact of one store. `places` has their experiments, `urls` the signed URL of each."""
+    for artifact, url in zip(artifacts, urls, strict=True):
+        place = places[artifact.experiment_id]
+        created = iso_of_id(artifact.artifact_id)
+        path = artifact.path
+        yield {
+            "artifact_id": artifact.artifact_id,
+            "artifact_type": artifact.type,
+            "uri": store_uri + (artifact.key or place.prefix),
+            "organization_id": ORGANIZATION,
+            "created_at": created,
+            "modified_at": created if artifact.mtime_ns is None else _iso_ns(artifact.mtime_ns),
+            "signed_url": url,
+            "run_id": place.run_id,
+            "task_id": place.task_id,
+            "workflow_run_id": place.workflow_run_id,
+            **_NO_IDS,
+            "checksum": artifact.sha256,
+            "file_size": artifact.size,
+            "archived": False,
+            "experiment": place.experiment,
+            **path_json(path),
+            "state": artifact.state.value,
+            "reason": artifact.reason,
+            "mime_type": None if path is None else mime_type(path.rpartition(b".")[2]),
+            "step_number": None,
+        }
+
+
+def iso_of_id(artifact_id: str) -> str:
+    """When an id was made: a ULID begins with the time in ms."""
+    return _iso_ms(_millis(artifact_id[4:14]))
+
+
+def _millis(letters: str) -> int:
+    number = 0
+    for letter in letters:
+        number = number << 5 | _ULID_VALUES.get(letter, 0)
+    return number
+
+
+@lru_cache(4096)
+def _iso_ms(millis: int) -> str:
+    return iso(millis / 1000) or ""
+
+
+def _iso_ns(ns: int) -> str:
+    """Of any time that a file may claim, as near as there is one."""
+    try:
+        second = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+    except (OverflowError, ValueError, OSError):
+        second = datetime.max if ns > 0 else datetime.min
+    return f"{second:%Y-%m-%dT%H:%M:%S}.{ns // 1000 % 1_000_000:06d}Z"
+
+
+@lru_cache(1024)
+def mime_type(suffix: bytes) -> str:
+    """What a file with that ending (without its dot) most likely is."""
+    guess = mimetypes.guess_type(f"x.{suffix.decode(errors='replace')}", strict=False)
+    return guess[0] if guess[0] and not guess[1] else _compressed(guess[1])
+
+
+def _compressed(encoding: str | None) -> str:
+    return f"application/x-{encoding}" if encoding else "application/octet-stream"

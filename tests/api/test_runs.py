@@ -1,0 +1,207 @@
+"""Runs: finding, looking at, ending, deleting; whose they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from gridkeep.catalog.access import Role
+from gridkeep.model import Experiment, State
+from tests.api.serving import Served
+from tests.support import wait_for
+from tests.unit.made import finish, keep, make_run
+
+
+def names(served: Served, **params: object) -> list[str]:
+    answer = served.get("/v1/runs", params={"page_size": 100, **params})
+    assert answer.status_code == 200, answer.text
+    return [item["name"] for item in answer.json()]
+
+
+def test_one_run_by_id_or_name(served: Served) -> None:
+    run, _ = make_run(served.context, "one", ["completed", "completed"])
+    for name in ("one", run.run_id):
+        shape = served.get(f"/v1/runs/{name}").json()
+        assert (shape["run_id"], shape["name"], shape["run_type"]) == (run.run_id, "one", "workflow_run")
+        assert (shape["status"], shape["experiments"], shape["kind"]) == ("completed", 2, "script")
+        assert shape["run_request"] is None and shape["errors"] == [] and shape["syncing"] is False
+        assert shape["app_url"] == f"{served.url}/runs/one"
+
+
+@pytest.mark.parametrize("name", ["nobody", "wr_nobody", "One", "ö", "a%00b", "..%2f..", "x" * 300, "'"])
+def test_an_unknown_run_is_404_in_skyverns_words(served: Served, name: str) -> None:
+    for method, path in (
+        ("GET", ""),
+        ("GET", "/timeline"),
+        ("POST", "/cancel"),
+        ("DELETE", ""),
+        ("GET", "/experiments"),
+    ):
+        answer = served.client().request(method, f"/v1/runs/{name}{path}")
+        assert answer.status_code == 404, (path, answer.text)
+    if name == "nobody":
+        assert served.get("/v1/runs/nobody").json() == {"detail": "Task run not found nobody"}
+
+
+STATUSES = {
+    ("queued",): "queued",
+    ("running",): "running",
+    ("syncing",): "running",
+    ("completed", "queued"): "queued",
+    ("completed",): "completed",
+    ("stopped", "completed"): "canceled",
+    ("failed", "completed"): "failed",
+}
+
+
+@pytest.mark.parametrize(("states", "status"), STATUSES.items(), ids=str)
+def test_states_in_skyverns_words(served: Served, states: tuple[str, ...], status: str) -> None:
+    name = "-".join(states)
+    make_run(served.context, name, states)
+    shape = served.get(f"/v1/runs/{name}").json()
+    assert (shape["status"], shape["syncing"]) == (status, states == ("syncing",))
+    assert name in names(served, status=status) and name in names(served, status=["created", status])
+    others = {"queued", "running", "completed", "canceled", "failed", "timed_out", "terminated"} - {status}
+    assert name not in names(served, status=sorted(others))
+
+
+def test_a_run_that_took_too_long(served: Served) -> None:
+    _, experiments = make_run(served.context, "slow", ["running", "running"], reason="timed out after 5 s")
+    for experiment in experiments:
+        finish(served.context, experiment, "failed", outcome="timeout")
+    shape = served.get("/v1/runs/slow").json()
+    assert (shape["status"], shape["failure_reason"]) == ("timed_out", "timed out after 5 s")
+    assert [error["error_code"] for error in shape["errors"]] == ["timeout", "timeout"]
+    assert "slow" in names(served, status="timed_out") and "slow" not in names(served, status="failed")
+
+
+def test_pages_and_filters(own_server: Served) -> None:
+    for number in range(25):
+        make_run(
+            own_server.context,
+            f"page-{number}",
+            ["completed"],
+            created_by="ann" if number == 3 else own_server.context.user,
+        )
+    everything = names(own_server, **{"global": "true"})
+    assert everything == [f"page-{number}" for number in reversed(range(25))]
+    mine = [name for name in everything if name != "page-3"]
+    assert names(own_server) == mine
+    assert names(own_server, page_size=7, page=3) == mine[14:21]
+    assert names(own_server, page=1000) == []
+    assert len(own_server.get("/v1/runs").json()) == 10
+    assert names(own_server, search_key="GE-1") == [name for name in mine if name.startswith("page-1")]
+    assert names(own_server, run_type="workflow_run") == mine and names(own_server, run_type="task_v2") == []
+    item = own_server.get("/v1/runs").json()[0]
+    assert (item["task_run_id"], item["task_run_type"]) == (item["run_id"], "workflow_run")
+    for wrong in (
+        {"page": 0},
+        {"page_size": 0},
+        {"page_size": 1000},
+        {"status": "lost"},
+        {"run_type": "script"},
+        {"page": "x"},
+    ):
+        answer = own_server.get("/v1/runs", params=wrong)
+        assert answer.status_code == 422 and answer.json()["detail"][0]["loc"][0] == "query"
+
+
+def test_a_script_run_has_no_timeline(served: Served) -> None:
+    make_run(served.context, "no-steps", ["completed"])
+    assert served.get("/v1/runs/no-steps/timeline").json() == []
+
+
+# ------------------------------------------------------------------------------------------------------ ending, deleting
+
+
+def test_a_queued_run_is_stopped(served: Served) -> None:
+    make_run(served.context, "to-stop", ["queued", "queued"])
+    shape = served.post("/v1/runs/to-stop/cancel").json()
+    assert (shape["status"], shape["failure_reason"]) == ("canceled", "stopped by its owner")
+    assert served.post("/v1/runs/to-stop/cancel").json()["status"] == "canceled"  # it is
+
+
+def test_a_running_one_is_asked_to(served: Served) -> None:
+    run, [experiment] = make_run(served.context, "to-ask", ["running"])
+    assert served.post("/v1/runs/to-ask/cancel").json()["status"] == "running"
+    assert asked_to_stop(served, experiment) == "stopped by its owner"
+    finish(served.context, experiment, "stopped")
+    assert served.get(f"/v1/runs/{run.run_id}").json()["status"] == "canceled"
+
+
+def asked_to_stop(served: Served, experiment: Experiment) -> str | None:
+    now = served.context.catalog.experiment(experiment.experiment_id)
+    assert now is not None
+    return now.stop_requested
+
+
+def test_deleting_says_what_goes_and_it_is_gone_at_once(served: Served) -> None:
+    run, [experiment] = make_run(served.context, "to-go", ["running"])
+    artifact = keep(served.context, experiment, b"x", b"12345")
+    refused = served.delete("/v1/runs/to-go")
+    assert refused.status_code == 409 and "still running" in refused.json()["detail"]
+    finish(served.context, experiment)
+    answer = served.delete("/v1/runs/to-go")
+    assert answer.status_code == 202
+    assert answer.json() == {"run_id": run.run_id, "name": "to-go", "files": 1, "bytes": 5, "experiments": 1}
+    for path in (
+        f"runs/{run.run_id}",
+        f"artifacts/{artifact.artifact_id}",
+        f"artifacts/{artifact.artifact_id}/content",
+        "experiments/to-go-exp0",
+    ):
+        assert served.get(f"/v1/{path}").status_code == 404
+    assert served.get(f"/v1/runs/{run.run_id}/artifacts").json() == []
+    [line] = served.context.catalog.audit(limit=1)
+    assert (line.action, line.subject, line.detail["name"]) == ("run.delete", run.run_id, "to-go")
+
+
+def test_the_engine_finishes_a_deletion(own_server: Served) -> None:
+    """Here one may start: the server starts it."""
+    _, [experiment] = make_run(own_server.context, "to-erase", ["completed"])
+    keep(own_server.context, experiment, b"x", b"12345")
+    own_server.release_engine()
+    own_server.delete("/v1/runs/to-erase")
+    wait_for(lambda: not own_server.context.catalog.deleting(), what="the end of the deletion")
+    assert not list(own_server.context.store("local").list(""))
+
+
+# --------------------------------------------------------------------------------------------------------- whose they are
+
+
+def test_whose_run_it_is_and_what_others_may(served: Served) -> None:
+    _, [experiment] = make_run(served.context, "anns", ["queued"], created_by="ann")
+    ben, admin = served.client(Role.WRITE, user="ben"), served.client(Role.ADMIN, user="ben")
+    reader = served.client(Role.READ, user="ann")
+    assert [run["name"] for run in ben.get("/v1/runs").json()] == []
+    assert ben.get("/v1/runs/anns").status_code == 200  # the team sees it
+    for client, words in ((ben, "belongs to ann"), (reader, "needs the role write")):
+        for answer in (client.post("/v1/runs/anns/cancel"), client.delete("/v1/runs/anns")):
+            assert answer.status_code == 403 and words in answer.json()["detail"]
+    assert asked_to_stop(served, experiment) is None
+    assert admin.post("/v1/runs/anns/cancel").json()["status"] == "canceled"
+    assert served.client(Role.WRITE, user="ann").delete("/v1/runs/anns").status_code == 202
+
+
+def test_every_call_needs_a_key(served: Served) -> None:
+    run, [experiment] = make_run(served.context, "closed", ["completed"])
+    artifact = keep(served.context, experiment, b"x", b"1")
+    stranger = served.client(None)
+    spec = stranger.get("/openapi.json").json()
+    values = {"run_id": run.run_id, "experiment": experiment.name, "artifact_id": artifact.artifact_id}
+    seen = 0
+    for path, methods in spec["paths"].items():
+        if not path.startswith("/v1/"):
+            continue
+        for method in methods:
+            answer = stranger.request(
+                method, path.format_map({**values, "share_id": "x", "upload_id": "x"}), json={}
+            )
+            assert answer.status_code == 403, (method, path, answer.status_code)
+            assert answer.json() == {"detail": "Invalid credentials"}
+            seen += 1
+    assert seen > 10
+    assert served.context.catalog.run("closed")
+
+
+def test_the_states_are_those_of_the_model() -> None:
+    assert {state for states in STATUSES for state in states} == {str(state) for state in State}
