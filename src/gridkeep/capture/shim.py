@@ -220,12 +220,12 @@ class Shim:
         self._insist("end.json", end | {"counters": self._shared.all()})
 
     def _insist(self, name: str, value: Any) -> None:
-        """However long the disk is full: the script may have filled it, and nobody else knows this."""
+        """However long the disk is full (the script may have filled it) or fails: nobody else knows this."""
         while True:
             try:
                 return write_json(self._at(name), value)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                     raise
                 time.sleep(_TRY_AGAIN)
 

@@ -125,6 +125,9 @@ def clean_abandoned(home: Home, catalog: Catalog) -> None:
         return
     try:
         for ulid in os.listdir(home.journal("")):
+            if _is_bare(home, ulid) and catalog.experiment(ulid) is None and not _knows_run(catalog, ulid):
+                remove_tree(home.journal(ulid))
+                continue
             if not is_submitted_now(home, ulid):
                 continue
             if _knows_run(catalog, ulid) or has_begun(home, ulid):
@@ -135,6 +138,13 @@ def clean_abandoned(home: Home, catalog: Catalog) -> None:
             remove_tree(home.journal(ulid))
     finally:
         os.close(lock)
+
+
+def _is_bare(home: Home, ulid: str) -> bool:
+    """Whether there is nothing of it but a mark that its submission was about to make."""
+    if os.path.exists(home.work(ulid)) or os.path.exists(home.work(ulid) + ".partial"):
+        return False
+    return all(name.startswith("submitting.") for name in os.listdir(home.journal(ulid)))
 
 
 def _knows_run(catalog: Catalog, ulid: str) -> bool:

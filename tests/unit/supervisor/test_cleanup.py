@@ -97,6 +97,16 @@ def test_what_a_run_shares_stays_for_those_that_the_catalog_does_not_know(contex
     assert there(context) == {run.ulid, experiments[1].experiment_id}
 
 
+def test_a_submission_that_was_killed_before_it_was_marked(context):
+    run, (one,) = make_run(context, "r", ["queued"])
+    cut_off, empty = new_ulid(), new_ulid()
+    for ulid in (run.ulid, one.experiment_id, cut_off, empty):
+        os.mkdir(context.home.journal(ulid))
+    Path(context.home.journal(cut_off), "submitting.123").touch()
+    clean_abandoned(context.home, context.catalog)
+    assert there(context) == {run.ulid, one.experiment_id}
+
+
 @pytest.mark.parametrize("moment", ["in the midst", "recorded"])
 def test_a_submission_that_was_killed(context, home, moment):
     """Half-way nothing of it stays; once the catalog has it, all of it does, also when the catalog is lost later."""

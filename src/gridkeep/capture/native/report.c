@@ -141,11 +141,11 @@ static int write_end(const struct report *report)
     return close_page(&page, report, "end.json");
 }
 
-/* Whether a report that failed is to be tried again, however long the disk is full: the script may have filled it, and
- * nobody else knows what is to be said. */
+/* Whether a report that failed is to be tried again, however long the disk is full (the script may have filled it) or
+ * fails: nobody else knows what is to be said. */
 static bool insist(int error, const char *name)
 {
-    if (error == ENOSPC || error == EDQUOT) {
+    if (error == ENOSPC || error == EDQUOT || error == EIO) {
         nanosleep(&(struct timespec){.tv_nsec = TRY_AGAIN_NS}, NULL);
         return true;
     }
