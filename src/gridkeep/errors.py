@@ -14,6 +14,7 @@ exits 1; the API will turn them into status codes. A traceback shown to a user i
     ├── CatalogError          the catalog cannot be read or written
     └── StoreError            the store did not do what it was asked
         ├── StoreUnavailable  a passing fault: try again
+        │   └── NoCredentials none were found, or they have expired: whoever asks is to know at once
         ├── StoreDenied       permission or no such bucket: trying again does not help
         ├── StoreFull         no space left
         ├── ObjectMissing     no object under that key
@@ -75,6 +76,10 @@ class StoreError(GridError):
 
 class StoreUnavailable(StoreError):
     """A passing fault of the store; trying again may help."""
+
+
+class NoCredentials(StoreUnavailable):
+    """No credentials were found, they have expired, or what gives them does not answer: they may come later."""
 
 
 class StoreDenied(StoreError):

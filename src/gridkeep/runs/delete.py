@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from gridkeep.catalog.base import Catalog
-from gridkeep.errors import Conflict, GridError, StoreError
+from gridkeep.errors import Conflict, GridError, NoCredentials, NotFound, StoreDenied, StoreError
 from gridkeep.files import is_locked, take_lock
 from gridkeep.model import Experiment
 from gridkeep.runs.context import Context
@@ -56,11 +56,13 @@ def delete(
     `waiting` is told now and then what is still being stopped, `progress` what has gone.
 
     Raises Conflict when one is active, unless `force`: then it is stopped first. Raises StoreError when the store does
-    not take part; the rest is then done later (`finish_deletions`).
+    not take part; the rest is then done later (`finish_deletions`), unless the store lets nothing be seen: then nothing
+    was begun.
     """
     active = [one for one in picked.experiments.values() if one.state.active]
     if active and not force:
         raise still_active(active)
+    _look_in(context, picked)
     stop(context, active, waiting=waiting)
     erased = Erased()
     while True:
@@ -76,6 +78,18 @@ def delete(
                         time.sleep(_LOOK_EVERY)
                 return erased
         time.sleep(_LOOK_EVERY)
+
+
+def _look_in(context: Context, picked: Picked) -> None:
+    """Raises StoreDenied or NoCredentials where these would end every deletion; what passes is for later."""
+    for one in {one.run_id: one for one in picked.experiments.values()}.values():
+        try:
+            store = context.store(picked.runs[one.run_id].cluster)
+            next(iter(store.list(experiment_prefix(one.experiment_id))), None)
+        except (StoreDenied, NoCredentials):
+            raise
+        except (StoreError, NotFound):
+            continue
 
 
 def finish_deletions(context: Context) -> Erased:

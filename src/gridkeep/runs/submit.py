@@ -12,7 +12,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gridkeep.errors import ConfigError, GridError, NameTaken, StoreFull, StoreUnavailable, UsageError
+from gridkeep.errors import (
+    ConfigError,
+    GridError,
+    NameTaken,
+    NoCredentials,
+    StoreFull,
+    StoreUnavailable,
+    UsageError,
+)
 from gridkeep.files import write_json
 from gridkeep.model import Experiment, Run, RunSpec, State, new_ulid
 from gridkeep.runs import dispatch, sweep
@@ -92,6 +100,8 @@ def submit(context: Context, request: Request) -> Submission:
     store = context.store(cluster)
     try:
         store.check()
+    except NoCredentials:
+        raise  # nobody would give them to the run later
     except (StoreUnavailable, StoreFull) as error:
         notes.append(f"The store cannot be used now, and the run's files will wait for it: {error.message}")
     copy = None

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from gridkeep.errors import (
+    NoCredentials,
     ObjectExists,
     ObjectMissing,
     StoreDenied,
@@ -103,7 +104,7 @@ def translated(error: Exception, uri: str, doing: str, key: str = "") -> StoreEr
 def _refusal(answer: Answer, uri: str, doing: str) -> StoreError | None:
     """What does not pass by itself."""
     if answer.code in EXPIRED:
-        return StoreUnavailable(
+        return NoCredentials(
             f"The credentials for {uri} have expired.", "Renew them, for example by `aws sso login`."
         )
     if answer.code == "RequestTimeTooSkewed":
@@ -141,11 +142,11 @@ def _passing(answer: Answer, name: str, uri: str) -> StoreUnavailable | None:
     if answer.status:
         return None
     if name in ("NoCredentialsError", "PartialCredentialsError") or "NoCredentialsError" in answer.text:
-        return _NoCredentials(uri)
+        return _no_credentials(uri)
     if _METADATA.search(answer.text):
-        return _NoCredentials(uri)
+        return _no_credentials(uri)
     if "Credential" in name or name in ("UnauthenticatedError", "TokenRetrievalError"):
-        return StoreUnavailable(
+        return NoCredentials(
             f"The credentials for {uri} could not be had or renewed.", "Log in to the cloud again."
         )
     if _NO_HOST.search(answer.text):
@@ -162,14 +163,11 @@ def _passing(answer: Answer, name: str, uri: str) -> StoreUnavailable | None:
     return None
 
 
-class _NoCredentials(StoreUnavailable):
-    """None were found, or what gives them does not answer."""
-
-    def __init__(self, uri: str) -> None:
-        super().__init__(
-            f"No credentials for {uri} were found.",
-            "Set them in the usual way of its cloud: variables, profile, file, or the machine's role.",
-        )
+def _no_credentials(uri: str) -> NoCredentials:
+    return NoCredentials(
+        f"No credentials for {uri} were found.",
+        "Set them in the usual way of its cloud: variables, profile, file, or the machine's role.",
+    )
 
 
 def _other(answer: Answer, name: str, uri: str, doing: str) -> StoreError:
