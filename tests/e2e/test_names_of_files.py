@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import contents, downloaded, experiment, ran, save
-from tests.support import Grid
+from gridkeep.supervisor.copying import remove_tree
+from tests.e2e.support import contents, downloaded, experiment, ran, save, submitted
+from tests.support import Grid, wait_for
 
 NAMES = [
     *(b"new\nline", b"\n", b"tab\there", b"\x1b[31mred\x07", b"\x7f\x01"),
@@ -31,6 +33,7 @@ NAMES = [
     *("emoji 🎉".encode(), "é".encode(), "e\u0301".encode(), "日本語".encode(), "\u202egnp.exe".encode()),
     *(b"\xff", b"\xff\xfe\xfd", b"ok\xffnot", "é".encode("latin-1"), b"\xed\xa0\x80"),
     *(b"x" * 255, b"y" * 240, b"z" * 241, ("ü" * 127).encode(), b"\xff" * 255, b"\n" * 255),
+    *(b"byte " + bytes([number]) for number in range(1, 256) if number != ord("/")),
     *(b"CON", b"nul.txt", b"UPPER", b"upper", b"a.partial", b".gridkeep", b"manifest.jsonl", b"output.log"),
 ]
 
@@ -85,6 +88,44 @@ def test_a_deep_path_up_to_the_kernels_limit(grid: Grid) -> None:
     path = b"/".join(b"%0200d" % i for i in range(12)) + b"/deep"
     assert downloaded(grid, "d-exp0") == {path: b"x"}
     assert grid("cat", b"d-exp0:" + path).stdout == "x"
+
+
+@pytest.fixture
+def removable(tmp_path: Path) -> Iterator[Path]:
+    """A folder for trees that are too deep for pytest to remove."""
+    yield tmp_path
+    for left in tmp_path.iterdir():
+        remove_tree(str(left))
+
+
+@pytest.mark.parametrize("levels", [1500, 2500])
+def test_a_tree_deeper_than_anybody_would_climb(grid: Grid, removable: Path, levels: int) -> None:
+    """More levels than Python recurses, and than a path can name. What has a name comes back, and all is removed again."""
+    submitted(
+        grid,
+        f"""
+        import os
+        for level in range({levels}):
+            os.mkdir("d"); os.chdir("d")
+            if level in (1, 1400): open("f", "w").write(str(level))
+        open("last", "w").write("x")
+        """,
+        name="d",
+    )
+    (one,) = grid.finished("d")
+    assert one["state"] == "completed"
+    expected = {b"d/" * 2 + b"f": b"1", b"d/" * 1401 + b"f": b"1400"}
+    if levels < 2000:
+        expected[b"d/" * levels + b"last"] = b"x"
+    assert one["missing"] == (levels > 2000), "what has no path is named as missing"
+    target = removable / "got"
+    grid("artifacts", "d-exp0", "--download_dir", target)
+    for path, content in expected.items():
+        assert open(os.path.join(os.fsencode(target), b"d-exp0", path), "rb").read() == content
+    if one["missing"]:
+        grid("delete", "--yes", "d")  # until then what is not in the store stays
+    wait_for(lambda: [os.listdir(grid.home / each) for each in ("work", "journal")] == [[], []] or None)
+    assert ran(grid, "open('f', 'w').write('x')", name="next")["state"] == "completed"
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "per%cent"])

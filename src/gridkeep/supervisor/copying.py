@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 _FICLONE = 0x40049409  # _IOW(0x94, 9, int) of linux/fs.h
 _CHUNK = 2**20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_RANGE_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -82,21 +83,58 @@ def copy_file(source: str, dest: str) -> None:
 
 def remove_tree(path: str) -> None:
     """Removes a folder and all in it, also what may not be written; nothing happens when it is not there. A link or a file
-    in its place goes, and nothing that it leads to."""
+    in its place goes, and nothing that it leads to. However deep the tree is, and however long its paths: each folder is
+    brought up to the top before it is emptied."""
     try:
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            shutil.rmtree(path)
-        else:
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode):
             os.unlink(path)
+            return
+        if found.st_mode & 0o700 != 0o700:
+            os.chmod(path, 0o700)
+        top = os.open(path, _FOLDER)
     except FileNotFoundError:
         return
-    except PermissionError:
-        os.chmod(path, 0o700)
-        for folder, folders, _ in os.walk(path):
-            for name in folders:
-                if not os.path.islink(inner := os.path.join(folder, name)):
-                    os.chmod(inner, 0o700)
-        shutil.rmtree(path)
+    try:
+        waiting = _clear(top)
+        while waiting:
+            with suppress(FileNotFoundError):  # another removes it, too
+                waiting += _remove_folder(top, waiting.pop())
+    finally:
+        os.close(top)
+    with suppress(FileNotFoundError):
+        os.rmdir(path)
+
+
+def _remove_folder(top: int, name: str) -> list[str]:
+    """One folder of the top; gives the names that the folders in it have there now."""
+    folder = os.open(name, _FOLDER, dir_fd=top)
+    brought: list[str] = []
+    try:
+        for inner in _clear(folder):
+            brought.append(os.urandom(12).hex())
+            os.rename(inner, brought[-1], src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+    return brought
+
+
+def _clear(folder: int) -> list[str]:
+    """Removes what is no folder; gives the names of the folders, which can be entered and emptied then."""
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    for entry in found:
+        with suppress(FileNotFoundError):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=folder)
+                continue
+            mode = os.stat(entry.name, dir_fd=folder, follow_symlinks=False).st_mode
+            if mode & 0o700 != 0o700:
+                os.chmod(entry.name, 0o700, dir_fd=folder)
+            folders.append(entry.name)
+    return folders
 
 
 def _copy_status(source: str, dest: str) -> None:

@@ -134,6 +134,7 @@ def test_it_is_read_as_it_comes() -> None:
 
 
 OTHERS = "experiments/01jd0000000000000000000002/artifacts/secret"
+SIZES: list[Any] = [-1, 2**63, "7", 7.5, True, None, []]
 STRANGE: list[dict[str, Any]] = [
     *(
         {"path": path}
@@ -141,7 +142,7 @@ STRANGE: list[dict[str, Any]] = [
     ),
     *({"key": key} for key in (OTHERS, "/etc/passwd", f"{STORED.key}/../../x", "", "experiments", None)),
     *({"artifact_id": one} for one in ("", "../x", "art_", "ART_1", None, 7)),
-    *({"size": size} for size in (-1, 2**63, "7", 7.5, True, None, [])),
+    *({"size": size} for size in SIZES),
     *({"sha256": digest} for digest in ("", "AB" * 32, "ab" * 33, 7)),
     *({"mtime_ns": -(2**64)}, {"mode": -1}, {"mode": "0755"}, {"count": 0}, {"count": None}),
     *({"type": None}, {"type": 1}, {"reason": {"a": 1}}, {"etag": 5}),
