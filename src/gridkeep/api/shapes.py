@@ -97,8 +97,7 @@ _NO_IDS = dict.fromkeys(
         "bundle_key",
     )
 )
-_ULID = "0123456789abcdefghjkmnpqrstvwxyz"
-_ULID_VALUES = {letter: value for value, letter in enumerate(_ULID)}
+_BASE_32 = str.maketrans("jkmnpqrstvwxyz", "ijklmnopqrstuv")  # from Crockford's digits to those of `int`
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -202,7 +201,7 @@ def artifact_shapes(
             "file_size": artifact.size,
             "archived": False,
             "experiment": place.experiment,
-            **path_json(path),
+            **_path(path),
             "state": artifact.state.value,
             "reason": artifact.reason,
             "mime_type": None if path is None else mime_type(path.rpartition(b".")[2]),
@@ -210,30 +209,33 @@ def artifact_shapes(
         }
 
 
+def _path(path: bytes | None) -> JSON:
+    if path is not None and path.isascii():  # nearly all are
+        return {"path": path.decode()}
+    return path_json(path)
+
+
 def iso_of_id(artifact_id: str) -> str:
     """When an id was made: a ULID begins with the time in ms."""
-    return _iso_ms(_millis(artifact_id[4:14]))
-
-
-def _millis(letters: str) -> int:
-    number = 0
-    for letter in letters:
-        number = number << 5 | _ULID_VALUES.get(letter, 0)
-    return number
-
-
-@lru_cache(4096)
-def _iso_ms(millis: int) -> str:
-    return iso(millis / 1000) or ""
+    try:
+        millis = int(artifact_id[4:14].translate(_BASE_32), 32)
+    except ValueError:
+        millis = 0
+    return f"{_second(millis // 1000)}.{millis % 1000:03d}000Z"
 
 
 def _iso_ns(ns: int) -> str:
-    """Of any time that a file may claim, as near as there is one."""
+    second, rest = divmod(ns, 1_000_000_000)
+    return f"{_second(second)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(4096)
+def _second(at: int) -> str:
+    """Of any time that a file may claim, or as near as there is one: 2026-01-31T23:59:59."""
     try:
-        second = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     except (OverflowError, ValueError, OSError):
-        second = datetime.max if ns > 0 else datetime.min
-    return f"{second:%Y-%m-%dT%H:%M:%S}.{ns // 1000 % 1_000_000:06d}Z"
+        return "9999-12-31T23:59:59" if at > 0 else "0001-01-01T00:00:00"
 
 
 @lru_cache(1024)
