@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import obstore
 
-from gridkeep.errors import ObjectExists, ObjectMissing, StoreDenied, StoreError, StoreUnavailable
+from gridkeep.errors import ObjectExists, StoreDenied, StoreError, StoreUnavailable
 from gridkeep.stores.base import ObjectInfo
 from gridkeep.stores.budget import MIB, SHARED
 from gridkeep.stores.cloud_errors import EXPIRED, answer_of, translated
@@ -91,7 +91,7 @@ class BucketStore:
             del data
         with self._explained("write to", key, source):
             size, etag = self._large.put(path, source, if_absent=if_absent, journal=journal)
-        return ObjectInfo(key, size, etag)
+        return ObjectInfo(key, size, _bare(etag))
 
     def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:
         answers: list[ObjectInfo | Exception] = [StoreError("Not sent.")] * len(objects)
@@ -186,8 +186,7 @@ class BucketStore:
                 if opened is None:
                     opened = obstore.get(self._bucket.reader, path, options={"range": span, "if_match": etag})
             try:
-                window = memoryview(opened.bytes())
-                if len(window) == span[1] - span[0]:
+                if window := _whole(opened, span[1] - span[0]):
                     return window
             except Exception as error:
                 if not tries_left:
@@ -250,12 +249,15 @@ class BucketStore:
         if self._bucket.s3 is None:
             return
         try:
-            with self._explained("read"):
-                self._bucket.s3().head_bucket(Bucket=self._bucket.name)
-        except ObjectMissing:
-            raise StoreDenied(
-                f"There is no bucket for {self.uri}.", "Make the bucket, or name another."
-            ) from None
+            self._bucket.s3().head_bucket(Bucket=self._bucket.name)
+        except Exception as error:
+            answer = answer_of(error)
+            if answer.status == 404:
+                raise StoreDenied(
+                    f"There is no bucket for {self.uri}.", "Make the bucket, or name another."
+                ) from None
+            if answer.status != 403:  # nobody tells a HEAD why: what comes next is told
+                raise self._translated(error, "read", "") from None
 
     # ----------------------------------------------------------------------------------------------------------- errors
 
@@ -279,6 +281,20 @@ class BucketStore:
             with suppress(StoreError):
                 self._bucket = self._connect()  # others may lie in the same file by now
         return translated(error, self.uri, doing, key)
+
+
+def _whole(opened: GetResult, size: int) -> memoryview | None:
+    """The answer's body, None if it has another size. Put together here, as obstore would hold it twice meanwhile."""
+    if size <= MIB:
+        body = memoryview(opened.bytes())
+        return body if len(body) == size else None
+    window, at = memoryview(bytearray(size)), 0
+    for piece in opened.stream(min_chunk_size=MIB):
+        if at + len(piece) > size:
+            return None
+        window[at : at + len(piece)] = memoryview(piece)
+        at += len(piece)
+    return window if at == size else None
 
 
 def _bare(etag: str | None) -> str | None:
