@@ -201,6 +201,11 @@ class Life:
             if finish.differences(self._store, self._id, self._ledger):
                 return False
             self._keeper.publisher.publish_all()
+            # When the answer to our manifest was lost, what it says is what was.
+            finished_at: float | None = self._ledger.fact("finished_at")
+            if finished_at is None or not finish.has_manifest(self._store, self._id):
+                finished_at = time.time()
+                self._ledger.set_fact("finished_at", finished_at)
             final = replace(
                 self._experiment,
                 state=verdict.state,
@@ -208,7 +213,7 @@ class Life:
                 reason=verdict.reason,
                 exit_code=verdict.exit_code,
                 ended_at=verdict.ended_at,
-                finished_at=time.time(),
+                finished_at=finished_at,
                 waiting_for=None,
                 capture=self._capture_record(),
             )
