@@ -61,8 +61,8 @@ def completes(grid: Grid, *, within: float = GOES_ON) -> None:
 
 def test_the_store_fills_up_while_it_runs_and_gets_room_after_its_end(tmp_path: Path) -> None:
     with ground(tmp_path) as grid, disks.small_disk(grid.home / "store", "96m") as disk:
-        with disks.full(disk, but=100_000):
-            submit(grid, "fills up")
+        with disks.full(disk, but=50_000):
+            submit(grid, "fills up", 100)
             waits(grid, "full")
             wait_for(lambda: now(grid)["state"] == "syncing", 60, every=0.2)
             waits(grid, "full")
