@@ -27,7 +27,7 @@ from gridkeep.api.ranges import http_date, part_of
 from gridkeep.api.shapes import mime_type
 from gridkeep.api.site import site_of
 from gridkeep.catalog.access import Role
-from gridkeep.errors import Conflict, GridError, ObjectMissing, StoreUnavailable
+from gridkeep.errors import Conflict, GridError, ObjectMissing, StoreError, StoreUnavailable
 from gridkeep.model import Artifact
 from gridkeep.runs.context import Context
 
@@ -121,7 +121,7 @@ def _opened(context: Context, cluster: str, artifact: Artifact, start: int, end:
 
 
 class Chunks(Response):
-    """A body that comes in pieces from a blocking iterator, of which no more than two are held. With `sha256`, its last
+    """A body that comes in pieces from a blocking iterator, of which no more than three are held. With `sha256`, its last
     piece is sent only when that is the hash of all of them."""
 
     def __init__(
@@ -135,32 +135,34 @@ class Chunks(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_disconnected(receive))
         try:
-            piece = await run_in_threadpool(self._next)  # what goes wrong here is still answered in words
+            first = await run_in_threadpool(self._next)  # what goes wrong here is still answered in words
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
-            await self._send_all(piece, gone, scope, send)
+            try:
+                await self._send_all(first, gone, send)
+            except GridError as error:  # too late for words: without its end, the connection is cut
+                _log.error("a store failed", extra={"fields": {**_told(scope), "reason": error.message}})
         finally:
             gone.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await gone
             await run_in_threadpool(self._close)
 
-    async def _send_all(self, piece: bytes, gone: asyncio.Task[None], scope: Scope, send: Send) -> None:
-        """Returns without the end of the body, so that the connection is cut, when it cannot be had."""
-        while not gone.done():
+    async def _send_all(self, piece: bytes, gone: asyncio.Task[None], send: Send) -> None:
+        """Reads on while it sends. Raises StoreError when the bytes cannot be had, or are others."""
+        following = await run_in_threadpool(self._next) if piece else b""
+        while following and not gone.done():
+            after = asyncio.ensure_future(run_in_threadpool(self._next))
             try:
-                following = await run_in_threadpool(self._next) if piece else b""
-            except GridError as error:
-                _log.error("a store failed", extra={"fields": {**_told(scope), "reason": error.message}})
-                return
-            if not following and self._sha256 not in (None, self._digest.hexdigest()):
-                _log.error("the bytes of an object are not those recorded", extra={"fields": _told(scope)})
-                return
-            await send({"type": "http.response.body", "body": piece, "more_body": bool(following)})
-            if not following:
-                return
-            piece = following
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            finally:
+                piece, following = following, await after
+        if gone.done():
+            return
+        if self._sha256 not in (None, self._digest.hexdigest()):
+            raise StoreError("The bytes of the object are not those that were recorded.")
+        await send({"type": "http.response.body", "body": piece, "more_body": False})
 
     def _next(self) -> bytes:
         piece = next(self._chunks, b"")
