@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -119,6 +120,27 @@ def test_a_part_of_the_home_is_full_for_a_while(tmp_path: Path, part: str) -> No
         ends = read_logs(tmp_path / "oplog").ends
         assert (one["exit_code"], one["state"]) == (ends[-1], "failed" if ends[-1] else "completed"), one
         check(grid)
+
+
+def test_an_experiment_waits_for_room_for_its_working_copy(tmp_path: Path) -> None:
+    """The first of two makes room in its copy, which is used up while it works: the second has none."""
+    go, ready = tmp_path / "go", tmp_path / "ready"
+    with ground(tmp_path) as grid, disks.small_disk(grid.home / "work", "16m") as disk:
+        (tmp_path / "project/big").write_bytes(random.Random(1).randbytes(500_000))
+        (tmp_path / "project/script.py").write_text(
+            "import os, pathlib, sys, time\n"
+            "os.unlink('big')\n"
+            f"pathlib.Path({str(ready)!r}).touch()\n"
+            f"while not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
+        )
+        grid("run", "--name", "r", "--parallel", "1", "script.py", "--n", "[1, 2]")
+        wait_for(ready.exists)
+        with disks.full(disk):
+            go.touch()
+            wait_for(lambda: "the home" in (grid.json("status", "r")[1]["waiting_for"] or ""), 60, every=0.2)
+            assert grid.json("status", "r")[1]["state"] == "queued"
+        ended = grid.finished("r", GOES_ON + NOISE)
+        assert [(one["state"], one["waiting_for"]) for one in ended] == [("completed", None)] * 2
 
 
 def library(folder: Path) -> Path:

@@ -96,7 +96,7 @@ class Keeper:
             self._put_growing_output()
         except (sqlite3.OperationalError, OSError) as error:
             self._outbox = []
-            self.home_trouble(error)
+            self.home_trouble(str(error))
             with contextlib.suppress(sqlite3.OperationalError):
                 self._ledger.resume()
             return
@@ -253,10 +253,10 @@ class Keeper:
         self._wait_for(str(error) or "a file that changes")
         time.sleep(max(0.0, self._backoff.until - now))
 
-    def home_trouble(self, error: Exception) -> None:
+    def home_trouble(self, what: str) -> None:
         """The disk of the home is full or failing: says so, and waits a little. What is written stays where it is."""
         self._home_fails = True
-        self._wait_for(f"the home: {error}")
+        self._wait_for(f"the home: {what}")
         time.sleep(1)
 
     def home_works(self) -> None:

@@ -137,14 +137,15 @@ class Life:
                 launch = self._prepared.prepare()
                 self._keeper.home_works()
                 return launch
-            except GridError as error:
-                self._ledger.set_fact("start_error", error.message)
-                return None
-            except OSError as error:
-                if error.errno not in _PASSING:
-                    self._ledger.set_fact("start_error", f"{error.strerror}: {error.filename}")
+            except (GridError, OSError) as error:
+                message = (
+                    error.message if isinstance(error, GridError) else f"{error.strerror}: {error.filename}"
+                )
+                cause = error.__cause__ or error
+                if not isinstance(cause, OSError) or cause.errno not in _PASSING:
+                    self._ledger.set_fact("start_error", message)
                     return None
-                self._keeper.home_trouble(error)
+                self._keeper.home_trouble(message)
             if (reason := self._stop_requested()) is not None:
                 self._ledger.set_fact("stop_reason", reason)
                 return None

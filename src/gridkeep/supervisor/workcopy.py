@@ -96,7 +96,7 @@ def take(found: WorkingCopy, dest: str) -> WorkingCopy:
 def clone(source: str, dest: str) -> None:
     """An experiment's own copy `dest` of the run's copy `source`, whole or not at all; a `dest` that is there stays.
 
-    Raises HomeError when there is no room, or no source.
+    Raises HomeError when there is no room (its cause is the OSError), or no source.
     """
     if os.path.isdir(dest):
         return
@@ -126,7 +126,7 @@ def _make(source: str, dest: str, entries: Sequence[Entry], *, must_be_whole: bo
         raise HomeError(
             f"A working copy of {needed} cannot be made in {os.path.dirname(dest)}: {error.strerror}.",
             "Make room there, name what the run does not need in .gridignore, or use `--in-place`.",
-        ) from None
+        ) from error
     return problems
 
 
