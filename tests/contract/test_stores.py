@@ -1,45 +1,31 @@
-"""What every store must do. A new kind joins by adding its factory to `FACTORIES`; it is done when all of this passes."""
+"""What every store must do. A new kind joins in `places`; it is done when all of this passes."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from gridkeep.errors import KeyConflict, ObjectExists, ObjectMissing, StoreError
-from gridkeep.stores.base import Store
+from gridkeep.errors import KeyConflict, ObjectExists, ObjectMissing, StoreError, StoreUnavailable
+from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import artifact_key
-from gridkeep.stores.local import LocalStore
+from tests.contract.places import Place
 
 ULID = "01jd0000000000000000000000"
 MIB = 2**20
 
 
-def local(folder: Path) -> Store:
-    return LocalStore(str(folder / "store"), create=True)
-
-
-# A factory opens the same store again when it is called again with the same folder.
-FACTORIES: dict[str, Callable[[Path], Store]] = {"local": local}
-
-
-@pytest.fixture(params=FACTORIES)
-def factory(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    return lambda: FACTORIES[request.param](tmp_path)
-
-
 @pytest.fixture
-def store(factory: Callable[[], Store]) -> Store:
-    return factory()
+def store(place: Place) -> Store:
+    return place.open()
 
 
 def put(store: Store, key: str, content: bytes) -> None:
@@ -81,9 +67,10 @@ def test_what_was_put_comes_back(store: Store, size: int) -> None:
     assert store.head("a/b") == info
 
 
-def test_another_process_that_opens_the_store_sees_it(store: Store, factory: Callable[[], Store]) -> None:
+def test_another_process_that_opens_the_store_sees_it(store: Store, place: Place) -> None:
     put(store, "a/b", b"one")
-    assert get(factory(), "a/b") == b"one"
+    told = place.told("get", "a/b")
+    assert (told["size"], told["sha256"]) == (3, hashlib.sha256(b"one").hexdigest())
 
 
 @pytest.mark.parametrize(
@@ -181,12 +168,17 @@ def test_an_overwrite_is_seen_whole_or_not_at_all(store: Store) -> None:
         assert all(reader.result() for reader in readers)
 
 
-def test_a_reader_keeps_the_version_that_it_began_with(store: Store) -> None:
-    put(store, "k", b"a" * 3 * MIB)
+@pytest.mark.parametrize("size", [3 * MIB, 40 * MIB])
+def test_a_reader_keeps_the_version_that_it_began_with_or_is_told(store: Store, size: int) -> None:
+    put(store, "k", b"a" * size)
     chunks = store.get("k")
     first = next(chunks)
-    put(store, "k", b"b" * 3 * MIB)
-    assert first + b"".join(chunks) == b"a" * 3 * MIB
+    put(store, "k", b"b" * size)
+    try:
+        assert first + b"".join(chunks) == b"a" * size
+    except StoreUnavailable as error:
+        assert "replaced" in error.message
+    assert get(store, "k") == b"b" * size
 
 
 def test_a_source_that_raises_leaves_the_old_object(store: Store) -> None:
@@ -205,8 +197,8 @@ def test_a_source_that_raises_leaves_the_old_object(store: Store) -> None:
     assert keys(store, "a/") | keys(store, "b/") == {"a/k"}
 
 
-def test_put_if_absent_has_one_winner(store: Store) -> None:
-    for turn in range(20):
+def test_put_if_absent_has_one_winner(store: Store, place: Place) -> None:
+    for turn in range(20 if place.kind == "local" else 4):
         barrier = threading.Barrier(6)
 
         def attempt(number: int, key: str = f"race/{turn}", barrier: threading.Barrier = barrier) -> bool:
@@ -223,29 +215,16 @@ def test_put_if_absent_has_one_winner(store: Store) -> None:
         assert get(store, f"race/{turn}") == b"%d" % won.index(True)
 
 
-def test_a_put_that_is_killed_leaves_the_old_object(store: Store, factory: Callable[[], Store]) -> None:
+def test_a_put_that_is_killed_leaves_the_old_object(store: Store, place: Place) -> None:
     put(store, "a/k", b"old")
-    context = multiprocessing.get_context("fork")
-    for moment in (0.0, 0.002, 0.01, 0.05):
-        begun = context.Event()
-
-        def endless(begun: object = begun) -> None:
-            class Source(io.BytesIO):
-                def read(self, size: int | None = -1) -> bytes:
-                    begun.set()  # type: ignore[attr-defined]
-                    time.sleep(0.001)
-                    return b"n" * MIB if self.seek(1, 1) < 2000 else b""
-
-            factory().put("a/k", Source())
-
-        child = context.Process(target=endless)
-        child.start()
-        assert begun.wait(20)
-        time.sleep(moment)
-        os.kill(child.pid or 0, signal.SIGKILL)
-        child.join()
+    for moment in (0.0, 0.01, 0.2):
+        with place.worker("endless", "a/k") as worker:
+            assert worker.stdout is not None and worker.stdout.readline() == "begun\n"
+            time.sleep(moment)
+            worker.kill()
     assert get(store, "a/k") == b"old"
     assert keys(store, "a/") == {"a/k"}
+    store.abandon("a/")
     store.check()
 
 
@@ -259,14 +238,23 @@ def test_puts_of_many_threads_into_new_folders(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------ listing and deleting
 
 
-def test_a_listing_of_5000(store: Store) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda n: put(store, f"e/{n % 50}/{n}", b"x" * (n % 9)), range(5000)))
+def test_a_listing_of_many_pages(store: Store, place: Place) -> None:
+    count = {"local": 2_500, "s3": 10_500, "gcs": 2_500, "azure": 5_100}[
+        place.kind
+    ]  # more than one page everywhere
+    objects = [(f"e/{n % 50}/{n}", b"x" * (n % 9)) for n in range(count)]
+    for at in range(0, count, 500):
+        answers = store.put_many([(key, io.BytesIO(content)) for key, content in objects[at : at + 500]])
+        assert [(one.key, one.size) for one in answers if isinstance(one, ObjectInfo)] == [
+            (key, len(content)) for key, content in objects[at : at + 500]
+        ]
     put(store, "elsewhere/x", b"")
     found = list(store.list("e/"))
-    assert len(found) == 5000
-    assert {(item.key, item.size) for item in found} == {(f"e/{n % 50}/{n}", n % 9) for n in range(5000)}
-    assert {item.key for item in store.list("e/7/")} == {f"e/7/{n}" for n in range(7, 5000, 50)}
+    assert len(found) == count
+    assert {(item.key, item.size) for item in found} == {(key, len(content)) for key, content in objects}
+    assert {item.key for item in store.list("e/7/")} == {f"e/7/{n}" for n in range(7, count, 50)}
+    store.delete(item.key for item in found)
+    assert keys(store, "") == {"elsewhere/x"}
 
 
 def test_a_prefix_with_nothing(store: Store) -> None:
@@ -282,7 +270,7 @@ def test_folders_are_the_names_right_below(store: Store) -> None:
     assert sorted(store.folders("e/a/")) == ["deep"]
     assert sorted(store.folders("")) == ["e", "ea", "f"]
     store.delete(["e/b/3"])
-    assert sorted(store.folders("e/")) == ["a"]
+    assert set(store.folders("e/")) - {"b"} == {"a"}  # the name of what was just deleted may still come
 
 
 def test_folders_where_there_is_nothing(store: Store) -> None:
@@ -324,7 +312,7 @@ def test_puts_and_deletes_in_one_folder_at_once(store: Store) -> None:
     assert keys(store, "x/") == set()
 
 
-def test_a_file_where_a_folder_must_be(store: Store) -> None:
+def test_a_file_where_a_folder_must_be(store: Store, place: Place) -> None:
     """A bucket holds both; a folder store says that it cannot, and changes nothing."""
     put(store, "a", b"file")
     put(store, "f/x", b"in a folder")
@@ -336,6 +324,8 @@ def test_a_file_where_a_folder_must_be(store: Store) -> None:
                 store.delete([key])
             except KeyConflict:
                 pass
+            except ObjectExists:  # the S3 server of these tests keeps folders and takes one for an object
+                assert if_absent and place.kind in ("s3", "gcs")
     assert get(store, "a") == b"file"
     assert get(store, "f/x") == b"in a folder"
 
@@ -347,23 +337,116 @@ def test_check_leaves_nothing(store: Store) -> None:
     assert get(store, "a") == b""
 
 
-def test_a_put_holds_a_few_mib(store: Store) -> None:
-    import tracemalloc
+# ------------------------------------------------------------------------------------------------------ etags, writers
 
-    class Zeros(io.BytesIO):
-        left = 64
 
-        def read(self, size: int | None = -1) -> bytes:
-            self.left -= 1
-            return b"\0" * MIB if self.left >= 0 else b""
+def test_an_etag_is_the_same_wherever_it_is_told(store: Store) -> None:
+    """Also of an object that was put in parts, and in no other version."""
+    seen = set()
+    for content in (b"one", b"two", os.urandom(20 * MIB)):
+        info = store.put("k", io.BytesIO(content))
+        assert list(store.list("")) == [info]
+        assert store.head("k") == info
+        seen.add(info.etag)
+    assert seen == {None} or len(seen) == 3
 
-    tracemalloc.start()
-    try:
-        store.put("big", Zeros())
-        digest = hashlib.sha256()
-        for chunk in store.get("big"):
+
+def test_many_answers_with_what_went_wrong_in_their_places(store: Store) -> None:
+    answers = store.put_many(
+        [
+            ("a", io.BytesIO(b"1")),
+            ("../x", io.BytesIO(b"2")),
+            ("b", Broken(ValueError("mine"))),
+            ("c", io.BytesIO()),
+        ]
+    )
+    assert [type(answer) for answer in answers] == [ObjectInfo, StoreError, ValueError, ObjectInfo]
+    assert keys(store, "") == {"a", "c"}
+
+
+def test_writers_of_one_key_leave_one_version(store: Store) -> None:
+    versions = [bytes([letter]) * (2 * MIB + letter) for letter in b"abcdef"]
+    with ThreadPoolExecutor(6) as pool:
+        infos = list(pool.map(lambda content: store.put("k", io.BytesIO(content)), versions))
+    found = get(store, "k")
+    assert found in versions
+    assert store.head("k").etag == infos[versions.index(found)].etag
+
+
+@pytest.mark.parametrize("size", [10, 20 * MIB])
+def test_a_file_is_put_from_where_it_stands(store: Store, tmp_path: Path, size: int) -> None:
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(b"before" + content)
+    with (tmp_path / "file").open("rb") as file:
+        file.seek(6)
+        store.put("k", file)
+    assert get(store, "k") == content
+
+
+def test_a_large_object_is_not_replaced_when_it_may_not_be(store: Store) -> None:
+    first = os.urandom(20 * MIB)
+    store.put("k", io.BytesIO(first), if_absent=True)
+    for size in (20 * MIB, 10):
+        with pytest.raises(ObjectExists):
+            store.put("k", io.BytesIO(b"x" * size), if_absent=True)
+    assert get(store, "k") == first
+    assert keys(store, "") == {"k"}
+
+
+# --------------------------------------------------------------------------------------------------------------- links
+
+
+def test_links_give_the_object_to_anybody(store: Store, place: Place) -> None:
+    names = ["a/plain", "a/100% & #1?.txt", "a/Ü 日本+x"]
+    for name in names:
+        put(store, name, f"content of {name}".encode())
+    links = store.sign(names, 60)
+    if place.kind == "local":
+        assert links is None
+        return
+    assert links is not None
+    for name, link in zip(names, links, strict=True):
+        content = f"content of {name}".encode()
+        with urllib.request.urlopen(link) as answer:
+            assert answer.read() == content
+        part = urllib.request.Request(link, headers={"Range": "bytes=3-5"})
+        with urllib.request.urlopen(part) as answer:
+            assert answer.status == 206 and answer.read() == content[3:6]
+    assert store.sign([], 60) == []
+
+
+def test_no_link_is_good_for_another_object(s3_place: Place) -> None:
+    store = s3_place.open()
+    put(store, "a", b"1")
+    put(store, "b", b"2")
+    (link,) = store.sign(["a"], 60) or []
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(link.replace("/a?", "/b?"))
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("size", [256 * MIB, pytest.param(5 * 1024 * MIB + 1, marks=pytest.mark.long)])
+def test_a_large_file_takes_little_memory(place: Place, tmp_path: Path, size: int) -> None:
+    if size > 1024 * MIB and place.kind not in ("local", "s3"):
+        pytest.skip("what speaks for this cloud keeps such an object in memory")
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(size)  # a hole, with something at its end
+        file.seek(size - 5)
+        file.write(b"end.\n")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(MIB):
             digest.update(chunk)
-        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
-    finally:
-        tracemalloc.stop()
-    assert digest.hexdigest() == hashlib.sha256(b"\0" * 64 * MIB).hexdigest()
+    stored = place.told("put", "large", str(path), str(tmp_path / "journal"))
+    assert (stored["size"], stored["sha256"]) == (size, digest.hexdigest())
+    assert not (tmp_path / "journal").exists()
+    path.unlink()
+    got = place.told("get", "large")
+    assert (got["size"], got["sha256"]) == (size, digest.hexdigest())
+    assert get(place.open(), "large", start=size - 5) == b"end.\n"
+    assert int(str(stored["extra"])) < 50 * MIB
+    assert int(str(got["extra"])) < 50 * MIB
+    place.open().delete(["large"])

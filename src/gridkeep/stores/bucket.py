@@ -186,7 +186,8 @@ class BucketStore:
                 if opened is None:
                     opened = obstore.get(self._bucket.reader, path, options={"range": span, "if_match": etag})
             try:
-                if window := _whole(opened, span[1] - span[0]):
+                window = memoryview(opened.bytes())
+                if len(window) == span[1] - span[0]:
                     return window
             except Exception as error:
                 if not tries_left:
@@ -281,20 +282,6 @@ class BucketStore:
             with suppress(StoreError):
                 self._bucket = self._connect()  # others may lie in the same file by now
         return translated(error, self.uri, doing, key)
-
-
-def _whole(opened: GetResult, size: int) -> memoryview | None:
-    """The answer's body, None if it has another size. Put together here, as obstore would hold it twice meanwhile."""
-    if size <= MIB:
-        body = memoryview(opened.bytes())
-        return body if len(body) == size else None
-    window, at = memoryview(bytearray(size)), 0
-    for piece in opened.stream(min_chunk_size=MIB):
-        if at + len(piece) > size:
-            return None
-        window[at : at + len(piece)] = memoryview(piece)
-        at += len(piece)
-    return window if at == size else None
 
 
 def _bare(etag: str | None) -> str | None:

@@ -53,4 +53,4 @@ class Budget:
         return self._taken == 0 or self._taken + size <= self._limit
 
 
-SHARED = Budget(96 * MIB)  # what all transfers of this process hold together
+SHARED = Budget(64 * MIB)  # of all transfers of this process; libraries and allocators take as much again
