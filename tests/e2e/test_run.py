@@ -9,12 +9,11 @@ import signal
 import sqlite3
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import downloaded, experiment, explained, in_terminal, listed, ran, save, submitted
+from tests.e2e.support import downloaded, experiment, in_terminal, listed, ran, save, submitted
 from tests.support import Grid, wait_for
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
@@ -358,33 +357,6 @@ def test_cpus_bound_how_many_run_at_once(grid: Grid, tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ many at once
-
-
-def test_the_same_name_twice_at_once_is_given_once(grid: Grid) -> None:
-    save(grid, "print('one of us')")
-    with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda _: grid("run", "--name", "twin", "script.py", code=None), range(4)))
-    assert sorted(each.returncode for each in done) == [0, 1, 1, 1]
-    for loser in (each for each in done if each.returncode):
-        assert explained(loser) == "A Run with the name twin already exists"
-        assert re.search(r"Hint: Try .*twin-\d+", loser.stderr), str(loser)
-    assert [each["state"] for each in grid.finished("twin")] == ["completed"]
-    assert len(grid.json("history")) == 1
-    assert os.listdir(grid.home / "work") == [], "a loser left its working copy"
-
-
-@pytest.mark.xdist_group("heavy")
-def test_twenty_runs_at_once_all_complete(grid: Grid) -> None:
-    save(grid, "import sys; open('out', 'w').write(sys.argv[1])")
-    with ThreadPoolExecutor(20) as pool:
-        names = list(pool.map(lambda i: grid("run", "script.py", str(i)).last_line, range(20)))
-    assert len(set(names)) == 20
-    wait_for(lambda: not grid.json("status") or None, 120, every=0.5, what="the end of all runs")
-    history = grid.json("history")
-    assert [run["state"] for run in history] == ["completed"] * 20
-    grid("artifacts", *names)
-    for i, name in enumerate(names):
-        assert (grid.cwd / "grid_artifacts" / name / f"{name}-exp0/out").read_text() == str(i)
 
 
 @pytest.mark.parametrize("options", [(), ("--parallel", "1")], ids=["plain", "parallel-1"])
