@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -166,3 +169,18 @@ def test_completion_knows_clusters(grid: Grid, tmp_path: Path) -> None:
     for words in ("grid run --cluster d", "grid cluster check d", "grid cluster delete d"):
         env = {"_GRID_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
         assert grid(env=env).stdout == "plain,disk\n"
+
+
+@pytest.mark.parametrize("words", [["cluster", "add", "a", "--store"], ["catalog", "rebuild"]])
+def test_ctrl_c_while_a_server_is_silent(grid: Grid, words: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        able = grid.with_env(AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s", AWS_REGION="us-east-1")
+        command = able.start(*words, "s3://bucket", "--endpoint", endpoint)
+        silent.settimeout(60)
+        silent.accept()
+        command.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert command.wait(60) == 130
+        assert time.monotonic() - began < 15
+    assert names(grid) == ["local"]

@@ -17,6 +17,7 @@ from io import TextIOWrapper
 import click
 
 from gridkeep import __version__
+from gridkeep.cli import interrupt
 from gridkeep.cli.output import message, printable
 from gridkeep.errors import GridError
 from gridkeep.settings import home_from
@@ -124,6 +125,8 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status. Whatever happens, the user sees words and no traceback."""
     _open_closed_streams()
+    if args is None:
+        interrupt.watch()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no name is worth a crash
