@@ -128,6 +128,8 @@ class Chunks(Response):
         self, chunks: Iterator[bytes], status: int, headers: dict[str, str], *, sha256: str | None = None
     ) -> None:
         super().__init__(None, status, headers)
+        if "content-length" not in headers:
+            del self.headers["content-length"]  # that of nothing
         self._chunks = chunks
         self._sha256 = sha256
         self._digest = hashlib.sha256()

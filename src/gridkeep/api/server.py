@@ -10,6 +10,7 @@ import contextlib
 import logging
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -26,8 +27,10 @@ from gridkeep.runs import dispatch
 from gridkeep.runs.access import Caller, make_login_code
 from gridkeep.runs.context import Context
 from gridkeep.runs.links import Links
+from gridkeep.runs.uploads import drop_old
 
 _RECOVER_EVERY = 3.0  # seconds between two looks for work that nobody does
+_TIDY_EVERY = 3600.0
 _BACKLOG = 1024
 
 _log = logging.getLogger("gridkeep.server")
@@ -113,8 +116,12 @@ async def _recovering(server: _Server, context: Context) -> AsyncIterator[None]:
 
 
 async def _recover(server: _Server, context: Context) -> None:
+    tidy_at = 0.0
     while True:
         try:
+            if time.monotonic() >= tidy_at:
+                await run_in_threadpool(drop_old, context.home)
+                tidy_at = time.monotonic() + _TIDY_EVERY
             if await run_in_threadpool(dispatch.wake, context.home, context.catalog):
                 _log.info("started the engine")
         except HomeError as error:  # the catalog is another one now: whoever starts us again opens that
