@@ -98,6 +98,8 @@ class Oracle:
         finally:
             catalog.close()
         self.store = self.grid.home / "store"
+        # Stopped while it was queued: it has a record, and no manifest.
+        self.never_began = found.state is State.STOPPED and found.started_at is None
 
     def findings(self) -> Iterator[Finding]:
         """All that is wrong; nothing when all is well."""
@@ -162,6 +164,8 @@ class Oracle:
     def _manifest(self) -> Iterator[Finding]:
         key = manifest_key(self.experiment.experiment_id)
         path = self.store / key
+        if self.never_began and not self.told.files:
+            return
         if not path.exists():
             yield Finding("lost", "there is no manifest")
             return
@@ -184,10 +188,9 @@ class Oracle:
             for folder, _, names in os.walk(self.store / experiment_prefix(ulid))
             for name in names
         }
-        wanted = {one.key for one in self.artifacts if one.sha256} | {
-            manifest_key(ulid),
-            experiment_key(ulid),
-        }
+        wanted = {one.key for one in self.artifacts if one.sha256} | {experiment_key(ulid)}
+        if not self.never_began:
+            wanted.add(manifest_key(ulid))
         yield from _differences(
             "the store", sorted(there - {output_log_key(ulid)}), "the catalog", sorted(map(str, wanted))
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gridkeep.catalog.sqlite import open_catalog
 from tests.faults import disks, weather
 from tests.support import Grid, wait_for
 
@@ -102,6 +103,30 @@ def test_an_end_that_was_noted_stands(grid: Grid) -> None:
     (grid.home / "away").rename(grid.home / "store")
     (one,) = grid.finished("r")
     assert (one["state"], one["exit_code"], one["artifacts"]) == ("failed", 3, 1)
+
+
+def test_a_run_that_ended_before_it_began(grid: Grid) -> None:
+    """The clock was set back while it ran."""
+    grid("run", "--follow", "--name", "r", "true")
+    catalog = open_catalog(str(grid.home / "catalog.db"))
+    try:
+        one = catalog.experiment("r-exp0")
+        assert one is not None and one.finished_at is not None
+        catalog.update_experiment(one.experiment_id, ended_at=1000.0, finished_at=1000.0)
+    finally:
+        catalog.close()
+    (run,) = grid.json("history")
+    (experiment,) = grid.json("status", "r")
+    assert (run["duration_s"], experiment["run_s"]) == (0, 0)
+    for words in (
+        ["history"],
+        ["status", "r"],
+        ["status"],
+        ["logs", "r"],
+        ["verify", "r"],
+        ["artifacts", "r"],
+    ):
+        grid(*words)
 
 
 # ------------------------------------------------------------------------------------------------- the library itself
