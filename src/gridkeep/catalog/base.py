@@ -20,10 +20,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from gridkeep.catalog.access import AccessCatalog
+from gridkeep.catalog.shares import ShareCatalog
 from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Run, State
 
 
-class Catalog(AccessCatalog, Protocol):
+class Catalog(AccessCatalog, ShareCatalog, Protocol):
     """See the module's docstring for what all calls share."""
 
     @property

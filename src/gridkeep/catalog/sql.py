@@ -1,7 +1,7 @@
 """The catalog on any SQL database: the contract of `base` in queries that SQLite and PostgreSQL both run.
 
 Knows no driver (that is `database`'s). Each part of the contract has its module: `sql_runs`,
-`sql_experiments`, `sql_artifacts`, `sql_deletion`, `sql_access`, `sql_find`; `sql_base` has what they share.
+`sql_experiments`, `sql_artifacts`, `sql_deletion`, `sql_access`, `sql_shares`, `sql_find`; `sql_base` has what they share.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from gridkeep.catalog.sql_artifacts import ArtifactRecords
 from gridkeep.catalog.sql_deletion import Deletion
 from gridkeep.catalog.sql_experiments import ExperimentRecords
 from gridkeep.catalog.sql_find import FindRuns
+from gridkeep.catalog.sql_shares import ShareRecords
 
 
-class SqlCatalog(FindRuns, ExperimentRecords, ArtifactRecords, Deletion, AccessRecords):
+class SqlCatalog(FindRuns, ExperimentRecords, ArtifactRecords, Deletion, AccessRecords, ShareRecords):
     """A `Catalog` on a `Database`."""
 
     def __init__(self, database: Database) -> None:

@@ -63,8 +63,13 @@ class Deletion(Records):
                 )
         with self._db.writing():
             rows = self._db.rows("SELECT run_id FROM experiments WHERE experiment_id = ?", (experiment_id,))
-            self._db.run("DELETE FROM experiments WHERE experiment_id = ?", (experiment_id,))
+            for table in ("shares", "experiments"):
+                self._db.run(f"DELETE FROM {table} WHERE experiment_id = ?", (experiment_id,))
             self._db.run_many(
                 "DELETE FROM runs WHERE run_id = ? AND NOT EXISTS (SELECT 1 FROM experiments WHERE run_id = ?)",
+                [(run_id, run_id) for (run_id,) in rows],
+            )
+            self._db.run_many(
+                "DELETE FROM shares WHERE run_id = ? AND NOT EXISTS (SELECT 1 FROM runs WHERE run_id = ?)",
                 [(run_id, run_id) for (run_id,) in rows],
             )
