@@ -158,6 +158,14 @@ def test_wrong_words(shared: Grid, words: str, code: int, part: str) -> None:
     assert part in explained(shared(*words.split(), code=code))
 
 
+@pytest.mark.parametrize("command", ["status", "artifacts", "ls", "delete --yes"])
+def test_names_that_are_none(shared: Grid, command: str) -> None:
+    numbers = ("done-exp" + "9" * 40, "done-exp00", "done-exp0 ")
+    for name in (*numbers, "' OR 1=1 --", "%", "../done", b"\xff", "x" * 5000, "a\nb"):
+        done = shared(*command.split(), "--", name, code=1)
+        assert len(done.stderr.splitlines()) <= 2 and done.stdout == "", str(done)
+
+
 def test_nothing_came_of_any_of_it(shared: Grid) -> None:
     assert shared.json("status") == []
     assert [run["name"] for run in shared.json("history")] == ["done"]
