@@ -81,7 +81,8 @@ class Store(Protocol):
 
     def sign(self, keys: Sequence[str], expires: float) -> Sequence[str] | None:
         """A link to each, with which anybody can GET the object (also a range of it) from the store itself for `expires`
-        seconds, a week at most; whether it is there is not asked. None where a store has none to give (local folders)."""
+        seconds, a week at most; whether it is there is not asked. None where a store has none to give: local folders, and
+        Azure without the account's key when a name is not plain."""
         ...
 
     def check(self) -> None:

@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import timedelta
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import obstore
 
 from gridkeep.errors import ObjectExists, StoreDenied, StoreError, StoreUnavailable
 from gridkeep.stores.base import ObjectInfo
 from gridkeep.stores.budget import MIB, SHARED
-from gridkeep.stores.cloud_errors import EXPIRED, answer_of, translated
+from gridkeep.stores.cloud_errors import EXPIRED, answer_of, is_beyond, translated
 from gridkeep.stores.clouds import Bucket
 from gridkeep.stores.keys import names_of
 from gridkeep.stores.probe import probe
@@ -29,9 +28,6 @@ from gridkeep.stores.sources import Source
 
 if TYPE_CHECKING:
     from obstore import GetResult
-    from obstore.store import AzureStore, GCSStore, S3Store
-
-    Signer = AzureStore | GCSStore | S3Store
 
 SMALL = MIB  # bytes of an object that goes in one request, from memory
 _TOGETHER = 16  # small objects on their way at once
@@ -169,7 +165,7 @@ class BucketStore:
         try:
             return obstore.get(self._bucket.reader, path, options={"range": (start, stop)})
         except Exception as error:
-            if answer_of(error).status != 416 and not isinstance(error, ValueError):
+            if not is_beyond(error):
                 raise self._translated(error, "read", key) from None
         if self.head(key).size > start:
             raise StoreUnavailable(
@@ -217,10 +213,10 @@ class BucketStore:
             found = obstore.list_with_delimiter(self._bucket.reader, self.prefix + prefix)
         return (name.rpartition("/")[2] for name in found["common_prefixes"])
 
-    def sign(self, keys: Sequence[str], expires: float) -> Sequence[str]:
-        paths, signer = [self._path(key) for key in keys], cast("Signer", self._bucket.reader)
+    def sign(self, keys: Sequence[str], expires: float) -> Sequence[str] | None:
+        paths = [self._path(key) for key in keys]
         with self._explained("sign links to"):
-            return obstore.sign(signer, "GET", paths, timedelta(seconds=expires)) if paths else []
+            return self._bucket.sign(paths, expires) if paths else []
 
     # --------------------------------------------------------------------------------------------------------- removing
 

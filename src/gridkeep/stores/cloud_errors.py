@@ -38,6 +38,7 @@ _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "StorageQu
 _BUSY = {
     "ConditionalRequestConflict",
     "InternalError",
+    "InvalidBlockList",  # of Azure, when another writer of the same key was faster
     "OperationAborted",
     "RequestTimeout",
     "ServerBusy",
@@ -74,6 +75,12 @@ def answer_of(error: BaseException) -> Answer:
     code = _first(r"<Code>(\w+)</Code>|(?<!status )code: (\w+)|\"error\": ?\\?\"(\w+)|Code: (\w+)", text)
     status = int(_first(r"status code: (\d{3})|status: (\d{3})", text) or 0)
     return Answer(code, status, _first(r"<Region>([\w-]+)</Region>", text), text)
+
+
+def is_beyond(error: Exception) -> bool:
+    """Whether a range was asked for that begins at or after the object's end."""
+    answer = answer_of(error)
+    return answer.status == 416 or "StartTooLarge" in answer.text
 
 
 def is_damage(error: Exception) -> bool:

@@ -12,15 +12,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gridkeep.errors import StoreError
 from gridkeep.model import Cluster
 from gridkeep.stores.credentials import AwsCredentials, azure_config
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+    from obstore.store import AzureStore, ClientConfig, GCSStore, ObjectStore, RetryConfig, S3Store
     from types_boto3_s3 import S3Client
+
+    from gridkeep.stores.signing import Signer
+
+    OneOf = TypeVar("OneOf", S3Store, GCSStore, AzureStore)
 
 CONNECT = 10.0  # seconds for a connection
 TIMEOUT = 60.0  # seconds from the beginning of a small object's request to its answer; of reading, half of it without a byte
@@ -39,7 +43,8 @@ class Bucket:
     reader: ObjectStore
     writer: ObjectStore
     once: ObjectStore  # for conditional puts
-    s3: Callable[[], S3Client] | None
+    sign: Signer
+    s3: Callable[[], S3Client] | None = None
 
 
 def open_bucket(cluster: Cluster, scheme: str, name: str, timeout: float = TIMEOUT) -> Bucket:
@@ -51,11 +56,13 @@ def open_bucket(cluster: Cluster, scheme: str, name: str, timeout: float = TIMEO
 def _s3(cluster: Cluster, name: str, timeout: float) -> Bucket:
     from obstore.store import S3Store
 
+    from gridkeep.stores.signing import s3_signer
+
     credentials = AwsCredentials()
     endpoint = cluster.endpoint or credentials.endpoint()
     region = cluster.region or credentials.region() or "us-east-1"
 
-    def make(options: ClientConfig, retries: RetryConfig) -> ObjectStore:
+    def make(options: ClientConfig, retries: RetryConfig) -> S3Store:
         address: dict[str, Any] = {"endpoint": endpoint.rstrip("/")} if endpoint else {}
         return S3Store(
             name,
@@ -75,7 +82,7 @@ def _s3(cluster: Cluster, name: str, timeout: float) -> Bucket:
                 client.append(_boto_client(credentials, endpoint, region, timeout))
         return client[0]
 
-    return _bucket(name, endpoint, timeout, make, s3)
+    return _bucket(name, endpoint, timeout, make, s3_signer, s3)
 
 
 def _boto_client(credentials: AwsCredentials, endpoint: str | None, region: str, timeout: float) -> S3Client:
@@ -96,30 +103,37 @@ def _boto_client(credentials: AwsCredentials, endpoint: str | None, region: str,
 def _gcs(cluster: Cluster, name: str, timeout: float) -> Bucket:
     from obstore.store import GCSStore
 
-    def make(options: ClientConfig, retries: RetryConfig) -> ObjectStore:
+    from gridkeep.stores.signing import gcs_signer
+
+    def make(options: ClientConfig, retries: RetryConfig) -> GCSStore:
         address: dict[str, Any] = {"base_url": cluster.endpoint.rstrip("/")} if cluster.endpoint else {}
         return GCSStore(name, client_options=options, retry_config=retries, **address)
 
-    return _bucket(name, cluster.endpoint, timeout, make, None)
+    return _bucket(name, cluster.endpoint, timeout, make, gcs_signer)
 
 
 def _azure(cluster: Cluster, name: str, timeout: float) -> Bucket:
     from obstore.store import AzureStore
 
+    from gridkeep.stores.signing import azure_signer
+
     config = azure_config(cluster.endpoint)
 
-    def make(options: ClientConfig, retries: RetryConfig) -> ObjectStore:
+    def make(options: ClientConfig, retries: RetryConfig) -> AzureStore:
         return AzureStore(name, config=config, client_options=options, retry_config=retries)
 
-    return _bucket(name, config.get("endpoint"), timeout, make, None)
+    return _bucket(
+        name, config.get("endpoint"), timeout, make, lambda store: azure_signer(store, name, config)
+    )
 
 
 def _bucket(
     name: str,
     endpoint: str | None,
     timeout: float,
-    make: Callable[[ClientConfig, RetryConfig], ObjectStore],
-    s3: Callable[[], S3Client] | None,
+    make: Callable[[ClientConfig, RetryConfig], OneOf],
+    signer: Callable[[OneOf], Signer],
+    s3: Callable[[], S3Client] | None = None,
 ) -> Bucket:
     options: ClientConfig = {
         "connect_timeout": timedelta(seconds=min(CONNECT, timeout)),
@@ -139,9 +153,11 @@ def _bucket(
     reading: ClientConfig = {**options, "read_timeout": timedelta(seconds=timeout / 2)}
     writing: ClientConfig = {**options, "read_timeout": timedelta(seconds=timeout)}
     try:
+        reader = make(reading, _retries(_RETRIES))
         return Bucket(
             name=name,
-            reader=make(reading, _retries(_RETRIES)),
+            reader=reader,
+            sign=signer(reader),
             writer=make(writing, _retries(_RETRIES)),
             once=make(writing, _retries(0)),
             s3=s3,

@@ -38,6 +38,14 @@ def adopt(environ: Mapping[str, str]) -> None:
             os.environ[name] = environ[name]
 
 
+_ACCOUNT_KEYS = (
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_MASTER_KEY",
+)
+
+
 class AwsCredentials:
     """What obstore asks for credentials of AWS, in all the ways of botocore: variables, profiles, SSO, web identity,
     processes, the metadata of the machine."""
@@ -93,8 +101,9 @@ def azure_config(endpoint: str | None) -> AzureConfig:
         address = urlsplit(endpoint)
         account = address.path.strip("/") or (address.hostname or "").partition(".")[0]
     found = {
-        "account_name": account,
-        "account_key": words.get("AccountKey") or os.environ.get("AZURE_STORAGE_KEY"),
+        "account_name": account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"),
+        "account_key": words.get("AccountKey")
+        or next(filter(None, map(os.environ.get, _ACCOUNT_KEYS)), None),
         "sas_key": words.get("SharedAccessSignature"),
         "endpoint": endpoint,
     }
