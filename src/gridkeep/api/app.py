@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from gridkeep import __version__
-from gridkeep.api import artifacts, content, experiments, health, login, runs, submit
+from gridkeep.api import artifacts, content, events, experiments, health, login, runs, submit
 from gridkeep.api.errors import explain_errors
 from gridkeep.api.gate import Gate
 from gridkeep.api.observe import Figures, Observed
@@ -23,6 +23,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     experiments.router,
     artifacts.router,
     content.router,
+    events.router,
     submit.router,
     login.router,
     health.router,

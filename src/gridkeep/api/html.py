@@ -22,8 +22,8 @@ def page(
     headers: Mapping[str, str] | None = None,
     **values: object,
 ) -> HTMLResponse:
-    """The page that a template of `web/templates` makes of these values. `user`: who looks at it, None for a stranger. `live`:
-    the number of the last change that it shows, for one that is to follow the changes."""
+    """The page that a template of `web/templates` makes of these values. `user`: who looks at it, None for a stranger.
+    `live`: the number of the last change that it shows, for one that is to follow the changes."""
     nonce = secrets.token_urlsafe(16)
     text = render(template, nonce=nonce, user=user, live=live, **values)
     return HTMLResponse(text, status, headers={**_policy(nonce), **(headers or {})})

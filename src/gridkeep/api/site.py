@@ -12,6 +12,7 @@ from ipaddress import ip_address
 
 from starlette.requests import HTTPConnection
 
+from gridkeep.api.feed import Feed
 from gridkeep.api.options import LOOPBACK
 from gridkeep.api.places import Places
 from gridkeep.api.throttle import Throttle
@@ -29,11 +30,13 @@ class Site:
     hosts: frozenset[str] = frozenset(LOOPBACK)  # names that the server answers to
     any_address: bool = False  # answers to every literal IP address as well
     places: Places = field(init=False)
+    feed: Feed = field(init=False)
     throttle: Throttle = field(default_factory=Throttle)
     closing: threading.Event = field(default_factory=threading.Event)  # set when the server is told to end
 
     def __post_init__(self) -> None:
         self.places = Places(self.context.catalog)
+        self.feed = Feed(self.context, self.places, self.closing)
 
     def answers_to(self, host: str) -> bool:
         """Whether a request may name this host (without a port). A stranger's page whose name
