@@ -113,6 +113,8 @@ def test_files_of_any_name_go_to_the_bucket_and_come_back(grid: Grid, bucket: Cl
     assert len([key for key in found if key.startswith(f"{prefix}artifacts/_enc/")]) == len(ODD)
     assert bucket.read(f"{prefix}artifacts/données/é.txt") == "données/é.txt".encode()
     assert bucket.uploads() == []
+    ended = wrong_key(able)("artifacts", "r", code=1).stderr
+    assert "Error: The download ended: The store" in ended and "does not accept the credentials" in ended
     rest(able)
     assert [os.listdir(able.home / part) for part in ("work", "journal")] == [[], []]
 
@@ -121,12 +123,12 @@ def test_the_real_aws_lists_what_the_table_points_at(grid: Grid, bucket: CloudBu
     aws = shutil.which("aws", path="/usr/bin:/usr/local/bin:" + os.environ["PATH"]) or "aws"
     if not os.path.isabs(aws):
         missing("aws: scripts/install-system-packages installs it")
-    able = bucket.grid(grid)
+    able = bucket.grid(grid, "té am/100% x&y+~")
     ran(able, WRITES, name="r")
     table = able("artifacts", "--bucket_path", "r", env={"COLUMNS": "20"}).stdout.splitlines()
     (place,) = places(able, "r")
     ulid = experiment(able, "r-exp0")["experiment_id"]
-    assert place == f"s3://{bucket.name}/team/x/experiments/{ulid}/artifacts/"
+    assert place == f"s3://{bucket.name}/té am/100% x&y+~/experiments/{ulid}/artifacts/"
     assert table[1:4:2] == [
         f"┃ experiment name ┃ {'bucket path to artifacts':>{len(place)}} ┃",
         f"│ r-exp0          │ {place} │",

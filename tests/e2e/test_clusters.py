@@ -85,6 +85,7 @@ def test_a_name_is_given_once(grid: Grid, tmp_path: Path) -> None:
         ("a", ["--store", "s3:///x"], "'' is no name of a bucket"),
         ("a", ["--store", "s3://bu cket"], "'bu cket' is no name of a bucket"),
         ("a", ["--store", "s3://bucket//x"], "a name in its prefix is not fit."),
+        ("a", ["--store", f"s3://bucket/{'x' * 501}"], "The prefix of that store is too long."),
         ("a", ["--store", "gs://bucket/a/../b"], "a name in its prefix is not fit."),
         ("a", ["--store", "az://bucket/a\nb"], "a name in its prefix is not fit."),
         ("a", ["--store", f"s3://me:{SECRET}@bucket/x"], "Credentials are no part of a store's URI"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ ENGINES = ("local",)
 
 _NAME = re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{1,221}[A-Za-z0-9]")  # the clouds' own rules are narrower
+_PREFIX_LIMIT = 500  # bytes: a key has 1,000, and files have names of their own
 _KINDS = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "az": "az://container/prefix"}
 _FORMS = "A store is file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."
 
@@ -81,6 +83,8 @@ def store_uri(text: str) -> str:
         raise UsageError(
             f"{printable(bucket)!r} is no name of a bucket: a store is {_KINDS[scheme]}.", _FORMS
         )
+    if len("/".join(names).encode()) > _PREFIX_LIMIT:
+        raise UsageError("The prefix of that store is too long.", f"It may have {_PREFIX_LIMIT} bytes.")
     if any(name in ("", ".", "..") or not name.isprintable() or "\\" in name for name in names):
         raise UsageError(
             f"{shown} is no store: a name in its prefix is not fit.", f"A store is {_KINDS[scheme]}."
@@ -141,13 +145,17 @@ def _check_first(store: Store) -> None:
 
 def check(context: Context, name: str | None = None) -> Iterator[Checked]:
     """Looks whether each store, or that of one cluster, does all that is wanted of it. Raises NotFound."""
-    for cluster in context.catalog.clusters() if name is None else [context.cluster(name)]:
+    clusters = context.catalog.clusters() if name is None else [context.cluster(name)]
+
+    def look(cluster: Cluster) -> Checked:
         try:
             context.store(cluster.name).check()
         except GridError as error:
-            yield Checked(cluster, error)
-        else:
-            yield Checked(cluster, None)
+            return Checked(cluster, error)
+        return Checked(cluster, None)
+
+    with ThreadPoolExecutor(len(clusters)) as pool:  # one that is silent holds up no other
+        yield from pool.map(look, clusters)
 
 
 def delete(context: Context, name: str) -> Cluster:

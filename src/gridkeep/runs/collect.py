@@ -14,7 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from gridkeep.errors import GridError, ObjectMissing, StoreError, StoreUnavailable
+from gridkeep.errors import (
+    GridError,
+    NoCredentials,
+    ObjectMissing,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from gridkeep.model import Artifact, ArtifactState, Experiment
 from gridkeep.runs.context import Context
 from gridkeep.runs.fitting import Names, Place
@@ -245,6 +252,8 @@ class _Download:
                     self._count_unavailable(error)
                 reason, changing = error.message, True
             except StoreError as error:
+                if isinstance(error, StoreDenied) and not item.store.uri.startswith("file:"):
+                    self._count_unavailable(error)  # in a folder, some files may be another's
                 return _Done(reason=error.message)
             except OSError as error:
                 if error.errno in _HOPELESS:
@@ -261,15 +270,14 @@ class _Download:
         in_motion = artifact.state in (ArtifactState.GROWING, ArtifactState.PENDING)
         return _Done(reason=reason, passing=in_motion and item.experiment.state.active)
 
-    def _count_unavailable(self, error: StoreUnavailable) -> None:
-        """One file that a failing disk holds is given up; a store that is away ends the download."""
+    def _count_unavailable(self, error: StoreError) -> None:
+        """One file that a failing disk holds is given up; a store that is away, or refuses all, ends the download."""
         with self.lock:
             self.unavailable += 1
             if self.unavailable >= AWAY:
-                raise GridError(
-                    f"The download ended: {error.message}",
-                    "Run the same command again when it is back: it goes on.",
-                )
+                away = isinstance(error, StoreUnavailable) and not isinstance(error, NoCredentials)
+                again = "Run the same command again when it is back: it goes on."
+                raise GridError(f"The download ended: {error.message}", again if away else error.hint)
 
     def _get(self, item: _Item, artifact: Artifact, beat: Callable[[], None]) -> _Done:
         def moved(count: int) -> None:
