@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from gridkeep import __version__
-from gridkeep.api import artifacts, content, events, experiments, health, login, runs, submit
+from gridkeep.api import artifacts, content, docs, events, experiments, health, login, runs, submit
 from gridkeep.api.errors import explain_errors
 from gridkeep.api.gate import Gate
 from gridkeep.api.observe import Figures, Observed
@@ -27,6 +27,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     submit.router,
     login.router,
     health.router,
+    docs.router,
 )
 
 Beside = Callable[[], AbstractAsyncContextManager[None]]
@@ -47,6 +48,7 @@ def make_app(site: Site, beside: Beside | None = None) -> ASGIApp:
         title="Gridkeep",
         version=__version__,
         lifespan=life,
+        docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
     )

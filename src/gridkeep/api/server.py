@@ -122,9 +122,9 @@ async def _recover(server: _Server, context: Context) -> None:
             if time.monotonic() >= tidy_at:
                 await run_in_threadpool(drop_old, context.home)
                 tidy_at = time.monotonic() + _TIDY_EVERY
-            if await run_in_threadpool(dispatch.wake, context.home, context.catalog):
+            if await run_in_threadpool(_look, context):
                 _log.info("started the engine")
-        except HomeError as error:  # the catalog is another one now: whoever starts us again opens that
+        except HomeError as error:  # whoever starts us again opens what is there now, or is the newer one
             _log.error("leaving", extra={"fields": {"reason": error.message}})
             server.status = 1
             server.end()
@@ -132,6 +132,13 @@ async def _recover(server: _Server, context: Context) -> None:
         except (GridError, OSError) as error:
             _log.warning("cannot look for work", extra={"fields": {"reason": str(error)}})
         await asyncio.sleep(_RECOVER_EVERY)
+
+
+def _look(context: Context) -> bool:
+    """Raises HomeError when the catalog is another one by now, or a newer version's."""
+    if context.catalog.is_newer():
+        raise HomeError("A newer gridkeep has taken over the catalog.", "Start its `grid serve`.")
+    return dispatch.wake(context.home, context.catalog)
 
 
 def _bind(host: str, port: int) -> socket.socket:
