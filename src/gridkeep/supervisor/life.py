@@ -190,7 +190,7 @@ class Life:
             self._stop_requested()  # raises Withdrawn
             if self._keeper.done and self._conclude(verdict):
                 return
-            if patience.is_over():
+            if patience.is_over(waiting=self._keeper.waiting_for is not None):
                 self._give_up()
                 return
 
