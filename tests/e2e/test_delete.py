@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 from tests.e2e.support import explained, in_terminal, ran, save, submitted
 from tests.support import Grid, wait_for
@@ -91,18 +90,3 @@ def test_an_unknown_name_deletes_nothing(grid: Grid) -> None:
     grid("delete", "--yes", "d", "nobody", code=1)
     grid("delete", "--yes", "experiment", "d", code=1)
     assert grid.json("status", "d")[0]["artifacts"] == 1
-
-
-def test_a_deletion_that_was_killed_is_finished(grid: Grid) -> None:
-    ran(grid, "import os\nfor i in range(3000): open(f'{i}', 'w').write('x')", name="big")
-    process = grid.start("delete", "--yes", "big")
-    wait_for(lambda: grid("status", "big", code=None).returncode == 1 or process.poll() is not None)
-    process.kill()
-    process.wait()
-    grid("status", "big", code=1)
-    grid("history")
-    end = time.monotonic() + 60
-    while kept(grid) and time.monotonic() < end:
-        grid("status")
-        time.sleep(0.2)
-    assert kept(grid) == []
