@@ -28,7 +28,7 @@ def test_help_imports_no_command_and_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     loaded = set(done.stderr.split())
     own = {name for name in loaded if name.startswith("gridkeep.cli.")}
-    assert own == {"gridkeep.cli.main", "gridkeep.cli.output"}
+    assert own == {"gridkeep.cli.main", "gridkeep.cli.output", "gridkeep.cli.interrupt"}
     assert not loaded & {
         "rich",
         "sqlite3",
