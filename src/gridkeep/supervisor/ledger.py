@@ -246,12 +246,15 @@ class Ledger:
     def forgotten(self) -> list[str]:
         return [row[0] for row in self._db.execute("SELECT artifact_id FROM forgotten")]
 
+    def announce(self, paths: Iterable[bytes]) -> None:
+        """The catalog may have these from now on."""
+        self._write()
+        self._db.executemany("UPDATE entries SET published = 1 WHERE path = ?", ((path,) for path in paths))
+
     def published(self, paths: Iterable[bytes], forgotten: Sequence[str]) -> None:
         """The catalog has these as they are, and all folders' summaries."""
         self._write()
-        self._db.executemany(
-            "UPDATE entries SET dirty = 0, published = 1 WHERE path = ?", ((p,) for p in paths)
-        )
+        self._db.executemany("UPDATE entries SET dirty = 0 WHERE path = ?", ((path,) for path in paths))
         self._db.executemany("DELETE FROM forgotten WHERE artifact_id = ?", ((name,) for name in forgotten))
         self._db.execute("UPDATE folders SET dirty = 0 WHERE dirty")
 

@@ -34,7 +34,7 @@ def test_what_is_put_is_seen_at_once(ledger: Ledger) -> None:
         ledger.put(found)
         assert ledger.unsettled() == 120
         assert len(list(ledger.below(b"/t"))) == 120
-        ledger.published([b"/t/0007"], [])
+        ledger.announce([b"/t/0007"])
         again = ledger.get(b"/t/0007")
         assert again is not None and again.published and again.phase is Phase.READY
 
