@@ -118,7 +118,7 @@ def _refusal(answer: Answer, uri: str, doing: str) -> StoreError | None:
         return StoreDenied(
             f"The store {uri} refuses: this machine's clock is wrong.", "Set the clock, best by NTP."
         )
-    if answer.code in _OTHER_REGION or answer.status in (301, 307):
+    if answer.code in _OTHER_REGION or answer.status in (301, 307) or "BareRedirect" in answer.text:
         where = f": it is in {answer.region}" if answer.region else ""
         return StoreDenied(
             f"The bucket of {uri} is not in the region that was named{where}.",
