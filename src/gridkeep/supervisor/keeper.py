@@ -87,6 +87,8 @@ class Keeper:
     def turn(self, session: Session) -> None:
         """Everything once: read the journal, look at files, send, record; then rest a little."""
         try:
+            if self._home_fails:
+                self._ledger.resume()  # what a turn that failed had taken on
             with self._ledger.transaction():
                 read = self._ingest(session)
                 self._take_results()
@@ -97,8 +99,6 @@ class Keeper:
         except (sqlite3.OperationalError, OSError) as error:
             self._outbox = []
             self.home_trouble(str(error))
-            with contextlib.suppress(sqlite3.OperationalError):
-                self._ledger.resume()
             return
         self.home_works()
         if not read and not looked:

@@ -310,8 +310,12 @@ class Life:
         return self._asked
 
     def _verdict(self) -> Verdict:
+        fact = f"over-{self._experiment.attempt}"  # a supervisor after us shall say the same
+        if (over := self._ledger.fact(fact)) is None:
+            self._ledger.set_fact(fact, over := time.time())
         return verdict_of(
             self._session,
+            now=over,
             start_error=self._ledger.fact("start_error"),
             stop_reason=self._ledger.fact("stop_reason"),
             timeout=self._run.spec.timeout if self._ledger.fact("timed_out") else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from typing import NamedTuple
 
 from gridkeep.capture.session import Session
@@ -21,11 +20,11 @@ class Verdict(NamedTuple):
 
 
 def verdict_of(
-    session: Session, *, start_error: str | None, stop_reason: str | None, timeout: float | None
+    session: Session, *, now: float, start_error: str | None, stop_reason: str | None, timeout: float | None
 ) -> Verdict:
-    """`stop_reason`: somebody asked for the stop, with these words; `timeout`: the seconds that it had, if they ran out."""
+    """`now`: when it was found to be over, the same however often that is asked; `stop_reason`: somebody asked for the stop,
+    with these words; `timeout`: the seconds that it had, if they ran out."""
     ending = session.ending()
-    now = time.time()
     if start_error is not None and stop_reason is None:
         return Verdict(State.FAILED, Outcome.START, start_error, None, now)
     if ending is None:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+import pytest
 
 from gridkeep.capture.journal import ABSENT, Op, Record
 from gridkeep.capture.session import Session
@@ -18,31 +24,17 @@ from gridkeep.supervisor.naming import Naming
 from tests.support import wait_for
 from tests.unit.made import make_run, quiet_home
 
+T = TypeVar("T")
+
 
 def test_a_file_written_by_another_name_after_it_was_read_and_before_the_end(tmp_path: Path) -> None:
     """Only the name that was opened is in the journal, and the sweep passes over what is being sent."""
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "one").write_bytes(b"first")
-    os.link(tree / "one", tree / "other")
-    with quiet_home(tmp_path / "home") as context:
-        _, (experiment,) = make_run(context, "r", ["running"])
-        ledger = Ledger(str(tmp_path / "ledger.db"))
-        naming = Naming(os.fsencode(tree), {}, b"/nowhere", b"/nobody", [])
-        store = LocalStore(str(tmp_path / "store"), create=True)
-        keeper = Keeper(
-            experiment.experiment_id,
-            Settings(),
-            context.catalog,
-            store,
-            ledger,
-            naming,
-            str(tmp_path / "output.log"),
-        )
+    with at_work(tmp_path) as (keeper, ledger, store):
+        tree = tmp_path / "tree"
+        (tree / "one").write_bytes(b"first")
+        os.link(tree / "one", tree / "other")
         path, session = os.fsencode(tree / "other"), Session(str(tmp_path / "capture-1"))
-        keeper.tracker.apply(
-            Record(Op.OPEN, 1, os.O_WRONLY, time.time_ns(), ((path, ABSENT),)), time.monotonic() - 1
-        )
+        opened(keeper, path)
         keeper.turn(session)
         wait_for(lambda: list(store.list("")))
         wait_for(lambda: keeper._transfers._done.qsize())  # read and sent; not yet noted
@@ -54,5 +46,61 @@ def test_a_file_written_by_another_name_after_it_was_read_and_before_the_end(tmp
         entry = ledger.get(path)
         assert entry is not None
         assert (entry.phase, entry.sha256) == (Phase.STORED, hashlib.sha256(b"first, second").hexdigest())
-        keeper.close()
-        ledger.close()
+
+
+def test_what_was_sent_when_the_disk_failed_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the note of it nor that of the failure could be written."""
+    failures = iter(["the note", "the failure"])
+
+    def failing(action: Callable[[], T]) -> Callable[[], T]:
+        def instead() -> T:
+            if what := next(failures, None):
+                raise sqlite3.OperationalError(what)
+            return action()
+
+        return instead
+
+    with at_work(tmp_path) as (keeper, ledger, _):
+        (tmp_path / "tree/one").write_bytes(b"content")
+        path, session = os.fsencode(tmp_path / "tree/one"), Session(str(tmp_path / "capture-1"))
+        opened(keeper, path)
+        keeper.turn(session)
+        wait_for(lambda: keeper._transfers._done.qsize())
+        monkeypatch.setattr(keeper, "_examine", failing(keeper._examine))
+        monkeypatch.setattr(ledger, "resume", failing(ledger.resume))
+        keeper.turn(session)
+        assert keeper.waiting_for == "the home: the note"
+        keeper.turn(session)
+        keeper.finish_up()
+        deadline = time.monotonic() + 20
+        while not keeper.done:
+            assert time.monotonic() < deadline
+            keeper.turn(session)
+        entry = ledger.get(path)
+        assert entry is not None and entry.phase is Phase.STORED
+        assert keeper.waiting_for is None
+
+
+@contextmanager
+def at_work(root: Path) -> Iterator[tuple[Keeper, Ledger, LocalStore]]:
+    """A keeper whose working copy is `tree`."""
+    (root / "tree").mkdir()
+    with quiet_home(root / "home") as context:
+        _, (experiment,) = make_run(context, "r", ["running"])
+        ledger = Ledger(str(root / "ledger.db"))
+        naming = Naming(os.fsencode(root / "tree"), {}, b"/nowhere", b"/nobody", [])
+        store = LocalStore(str(root / "store"), create=True)
+        ulid, output = experiment.experiment_id, str(root / "output.log")
+        keeper = Keeper(ulid, Settings(), context.catalog, store, ledger, naming, output)
+        try:
+            yield keeper, ledger, store
+        finally:
+            keeper.close()
+            ledger.close()
+
+
+def opened(keeper: Keeper, path: bytes) -> None:
+    record = Record(Op.OPEN, 1, os.O_WRONLY, time.time_ns(), ((path, ABSENT),))
+    keeper.tracker.apply(record, time.monotonic() - 1)
