@@ -7,6 +7,7 @@ exits 1; the API will turn them into status codes. A traceback shown to a user i
     ├── UsageError            wrong words on the command line (exit 2)
     ├── NotFound              no such run, experiment, artifact or path
     ├── Forbidden             not for whoever asks (another's run, a link that has ended, …)
+    ├── Gone                  was there, and has ended (a share link)
     ├── NameTaken             a run of this name exists
     ├── Conflict              not possible in the state that things are in (still running, being deleted, …)
     ├── ConfigError           a setting, a YAML file or a sweep argument that cannot be read
@@ -48,6 +49,10 @@ class NotFound(GridError):
 
 class Forbidden(GridError):
     """Not for whoever asks."""
+
+
+class Gone(GridError):
+    """It was there, and has ended."""
 
 
 class NameTaken(GridError):

@@ -122,6 +122,10 @@ class Settings:
     signed_url_ttl: float = _setting(
         900.0, parse_duration, "How long a signed URL is good for; at most 7 days."
     )
+    share_ttl: float = _setting(86400.0, parse_duration, "How long a share link lives unless told otherwise.")
+    share_ttl_max: float = _setting(
+        30 * 86400.0, parse_duration, "The longest that a share link may live, whoever asks."
+    )
     session_ttl: float = _setting(
         7 * 86400.0, parse_duration, "How long a browser that has logged in stays so."
     )
@@ -171,6 +175,11 @@ class Home:
     def uploads(self) -> str:
         """Files that clients of a server sent for runs to come."""
         return os.path.join(self.path, "uploads")
+
+    @property
+    def servers(self) -> str:
+        """Where the servers that run say where they are."""
+        return os.path.join(self.path, "servers")
 
     @property
     def engine_lock(self) -> str:

@@ -12,7 +12,20 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from gridkeep import __version__
-from gridkeep.api import artifacts, content, docs, events, experiments, health, login, runs, submit
+from gridkeep.api import (
+    archive,
+    artifacts,
+    content,
+    docs,
+    events,
+    experiments,
+    health,
+    login,
+    runs,
+    shared,
+    shares,
+    submit,
+)
 from gridkeep.api.errors import explain_errors
 from gridkeep.api.gate import Gate
 from gridkeep.api.observe import Figures, Observed
@@ -23,6 +36,9 @@ _ROUTERS: tuple[APIRouter, ...] = (
     experiments.router,
     artifacts.router,
     content.router,
+    archive.router,
+    shares.router,
+    shared.router,
     events.router,
     submit.router,
     login.router,

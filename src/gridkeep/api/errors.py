@@ -13,6 +13,7 @@ from gridkeep.errors import (
     CatalogError,
     Conflict,
     Forbidden,
+    Gone,
     GridError,
     HomeError,
     NameTaken,
@@ -27,6 +28,7 @@ from gridkeep.errors import (
 _STATUS: tuple[tuple[type[GridError], int], ...] = (
     (Forbidden, 403),
     (NotFound, 404),
+    (Gone, 410),
     (NameTaken, 409),
     (Conflict, 409),
     (HomeError, 503),

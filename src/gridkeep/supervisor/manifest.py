@@ -9,6 +9,7 @@ and reads lines.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -49,11 +50,35 @@ def write(out: BinaryIO, header: JSON, artifacts: Iterable[Artifact]) -> str:
     """Writes the manifest; returns the SHA-256 of its bytes. The artifacts come sorted by path, as the
     catalog gives them."""
     digest = hashlib.sha256()
-    for shape in _lines(header, artifacts):
-        line = json.dumps(shape, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    for line in itertools.chain([line_of(header)], map(artifact_line, artifacts)):
         digest.update(line)
         out.write(line)
     return digest.hexdigest()
+
+
+def artifact_line(artifact: Artifact) -> bytes:
+    """The line of an artifact."""
+    shape: JSON = {
+        **path_json(artifact.path),
+        "key": artifact.key,
+        "type": artifact.type,
+        "size": artifact.size,
+        "sha256": artifact.sha256,
+        "mtime": None if artifact.mtime_ns is None else iso(artifact.mtime_ns / 1e9),
+        "mtime_ns": artifact.mtime_ns,
+        "mode": artifact.mode,
+        "state": str(artifact.state),
+        "reason": artifact.reason,
+        "etag": artifact.etag,
+        "artifact_id": artifact.artifact_id,
+    }
+    if artifact.count != 1:
+        shape["count"] = artifact.count
+    return line_of(shape)
+
+
+def line_of(shape: JSON) -> bytes:
+    return json.dumps(shape, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def read(chunks: Iterable[bytes]) -> tuple[JSON, Iterator[Artifact]]:
@@ -71,28 +96,6 @@ def read(chunks: Iterable[bytes]) -> tuple[JSON, Iterator[Artifact]]:
     if not isinstance(header.get("experiment_id"), str):
         raise StoreError("The manifest does not say whose it is.")
     return header, (_artifact(line, header["experiment_id"], at) for at, line in enumerate(lines, start=2))
-
-
-def _lines(header: JSON, artifacts: Iterable[Artifact]) -> Iterator[JSON]:
-    yield header
-    for artifact in artifacts:
-        shape: JSON = {
-            **path_json(artifact.path),
-            "key": artifact.key,
-            "type": artifact.type,
-            "size": artifact.size,
-            "sha256": artifact.sha256,
-            "mtime": None if artifact.mtime_ns is None else iso(artifact.mtime_ns / 1e9),
-            "mtime_ns": artifact.mtime_ns,
-            "mode": artifact.mode,
-            "state": str(artifact.state),
-            "reason": artifact.reason,
-            "etag": artifact.etag,
-            "artifact_id": artifact.artifact_id,
-        }
-        if artifact.count != 1:
-            shape["count"] = artifact.count
-        yield shape
 
 
 def _artifact(shape: JSON, experiment_id: str, at: int) -> Artifact:
