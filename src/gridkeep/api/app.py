@@ -21,6 +21,7 @@ from gridkeep.api import (
     experiments,
     health,
     login,
+    pages,
     runs,
     shared,
     shares,
@@ -42,6 +43,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     submit.router,
     login.router,
+    pages.router,
     health.router,
     docs.router,
 )
