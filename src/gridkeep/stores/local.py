@@ -78,6 +78,7 @@ class LocalStore:
 
     def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:
         written: Sequence[tuple[str, int, int] | Exception] = []  # temporary name, descriptor, size
+        answers: list[ObjectInfo | Exception] = []
         with self._folder([TEMPORARY], make=True) as workshop:
             try:
                 written = [self._write(workshop, key, source) for key, source in objects]
@@ -87,11 +88,12 @@ class LocalStore:
                 ]
                 self._place_many(workshop, written, answers)
             finally:
-                for item in written:
+                for item, answer in itertools.zip_longest(written, answers):
                     if not isinstance(item, Exception):
                         os.close(item[1])
-                        with suppress(OSError):
-                            os.unlink(item[0], dir_fd=workshop)
+                        if not isinstance(answer, ObjectInfo):  # it did not get its key
+                            with suppress(OSError):
+                                os.unlink(item[0], dir_fd=workshop)
         return answers
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
