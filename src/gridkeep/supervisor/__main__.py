@@ -16,7 +16,7 @@ from gridkeep.files import read_json, take_lock
 from gridkeep.model import ACTIVE_STATES, Experiment, Outcome, State
 from gridkeep.settings import Home, load
 from gridkeep.stores.base import Store
-from gridkeep.supervisor.cleanup import clean
+from gridkeep.supervisor.cleanup import clean, leave
 from gridkeep.supervisor.credentials import open_run_store
 from gridkeep.supervisor.finish import has_manifest
 from gridkeep.supervisor.life import Life, Withdrawn
@@ -39,6 +39,8 @@ def main(path: str, ulid: str) -> None:
         carry(home, catalog, ulid)
         if (ended := catalog.experiment(ulid)) is not None:
             clean(home, catalog, ended, keep_tree=ended.missing > 0)
+        else:
+            leave(home, ulid)
     except (
         OSError,
         sqlite3.OperationalError,

@@ -14,12 +14,14 @@ from contextlib import contextmanager, suppress
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.errors import GridError
-from gridkeep.files import take_lock, write_file
+from gridkeep.files import is_locked, take_lock, write_file
 from gridkeep.model import Experiment, Outcome
 from gridkeep.settings import Home
 from gridkeep.supervisor.copying import remove_tree
 from gridkeep.supervisor.marks import marked
 from gridkeep.supervisor.record import ULID, kept_submission, note_ended
+
+_LOCK = "supervisor.lock"
 
 
 def clean(home: Home, catalog: Catalog, experiment: Experiment, *, keep_tree: bool = False) -> None:
@@ -141,10 +143,22 @@ def clean_abandoned(home: Home, catalog: Catalog) -> None:
 
 
 def _is_bare(home: Home, ulid: str) -> bool:
-    """Whether there is nothing of it but a mark that its submission was about to make."""
+    """Whether there is nothing of it but a mark that its submission was about to make, or the lock of a supervisor that
+    came when it was deleted."""
     if os.path.exists(home.work(ulid)) or os.path.exists(home.work(ulid) + ".partial"):
         return False
-    return all(name.startswith("submitting.") for name in os.listdir(home.journal(ulid)))
+    names = os.listdir(home.journal(ulid))
+    return all(name == _LOCK or name.startswith("submitting.") for name in names) and not is_locked(
+        home.supervisor_lock(ulid)
+    )
+
+
+def leave(home: Home, ulid: str) -> None:
+    """For a supervisor that finds nothing to do: takes away what it has made itself, if there is nothing else."""
+    with suppress(OSError):
+        if os.listdir(home.journal(ulid)) == [_LOCK]:
+            os.unlink(home.supervisor_lock(ulid))
+            os.rmdir(home.journal(ulid))
 
 
 def _knows_run(catalog: Catalog, ulid: str) -> bool:
@@ -202,4 +216,4 @@ def _holds_anything(home: Home, ulid: str) -> bool:
     for folder in (home.work(ulid), home.work(ulid) + ".partial", home.journal(ulid)):
         with suppress(FileNotFoundError):
             found += os.listdir(folder)
-    return any(name != "supervisor.lock" and not name.startswith("submitting") for name in found)
+    return any(name != _LOCK and not name.startswith("submitting") for name in found)

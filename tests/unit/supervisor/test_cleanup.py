@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gridkeep.files import take_lock
 from gridkeep.model import new_ulid
 from gridkeep.runs.delete import delete
 from gridkeep.runs.pick import pick
@@ -105,6 +106,21 @@ def test_a_submission_that_was_killed_before_it_was_marked(context):
     Path(context.home.journal(cut_off), "submitting.123").touch()
     clean_abandoned(context.home, context.catalog)
     assert there(context) == {run.ulid, one.experiment_id}
+
+
+def test_a_supervisor_that_comes_when_all_was_deleted_leaves_no_trace(context):
+    ulid, killed = new_ulid(), new_ulid()
+    words = [sys.executable, "-m", "gridkeep.supervisor", context.home.path, ulid]
+    assert subprocess.run(words).returncode == 0
+    assert there(context) == set()
+    os.mkdir(context.home.journal(killed))
+    lock = take_lock(context.home.supervisor_lock(killed))
+    assert lock is not None
+    clean_abandoned(context.home, context.catalog)
+    assert there(context) == {killed}, "it is still at work"
+    os.close(lock)
+    clean_abandoned(context.home, context.catalog)
+    assert there(context) == set()
 
 
 @pytest.mark.parametrize("moment", ["in the midst", "recorded"])
