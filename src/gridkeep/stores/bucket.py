@@ -27,14 +27,16 @@ from gridkeep.stores.reading import WINDOW, chunks
 from gridkeep.stores.sources import Source
 
 if TYPE_CHECKING:
-    from obstore import GetResult
+    from obstore import GetOptions, GetResult
 
 SMALL = MIB  # bytes of an object that goes in one request, from memory
 _TOGETHER = 16  # small objects on their way at once
-_READERS = 16  # windows of large objects
+_PIECE = (
+    MIB // 4
+)  # bytes that come at once: a line that gives so few in a minute is not taken for a silent one
 _BATCH = 1000  # keys deleted by one request
 _ONCE_TRIES, _ONCE_PAUSE = 3, 0.3  # of a conditional put whose answer was lost; seconds between
-_CUT_TRIES = 3  # of a window whose connection was cut
+_CUT_TRIES = 3  # in a row, of a window whose connection is cut without another byte
 _RENEW_EVERY = 30.0  # seconds between two looks for new credentials in the place of expired ones
 
 
@@ -71,7 +73,6 @@ class BucketStore:
         self._large = large(lambda: self._bucket)
         self._together = _TOGETHER
         self._putting = ThreadPoolExecutor(_TOGETHER, thread_name_prefix="put")
-        self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="get")
 
     # ---------------------------------------------------------------------------------------------------------- putting
 
@@ -155,10 +156,10 @@ class BucketStore:
         size, etag = first.meta["size"], first.meta["e_tag"]
         opened = [first]
 
-        def fetch(at: int, until: int) -> memoryview:
+        def fetch(at: int, until: int) -> Iterator[bytes]:
             return self._fetch(key, path, (at, until), etag, opened.pop() if opened and at == start else None)
 
-        return chunks(fetch, start, size if end is None else min(end, size), self._reading, SHARED)
+        return chunks(fetch, start, size if end is None else min(end, size), SHARED)
 
     def _open_first(self, key: str, path: str, start: int, stop: int) -> GetResult | None:
         """None when the object ends before `start`: of nothing, no cloud gives a range."""
@@ -175,21 +176,29 @@ class BucketStore:
 
     def _fetch(
         self, key: str, path: str, span: tuple[int, int], etag: str | None, opened: GetResult | None
-    ) -> memoryview:
-        """One window of the version that `etag` names, however often its connection is cut."""
-        for tries_left in range(_CUT_TRIES - 1, -1, -1):
-            with self._explained("read", key):
-                if opened is None:
-                    opened = obstore.get(self._bucket.reader, path, options={"range": span, "if_match": etag})
+    ) -> Iterator[bytes]:
+        """One window of the version that `etag` names, however often its connection is cut while bytes come."""
+        (at, stop), tries_left = span, _CUT_TRIES
+        while at < stop:
             try:
-                window = memoryview(opened.bytes())
-                if len(window) == span[1] - span[0]:
-                    return window
+                if opened is None:
+                    options: GetOptions = {"range": (at, stop), "if_match": etag}
+                    opened = obstore.get(self._bucket.reader, path, options=options)
+                for piece in opened.stream(min_chunk_size=_PIECE):
+                    at += len(piece)
+                    tries_left = _CUT_TRIES
+                    yield from _cut(piece)
             except Exception as error:
+                trouble = self._translated(error, "read", key)
+                if tries_left == 1 or not isinstance(trouble, StoreUnavailable):
+                    raise trouble from None
+            if at < stop:
+                tries_left -= 1
                 if not tries_left:
-                    raise self._translated(error, "read", key) from None
-            opened = None
-        raise StoreUnavailable(f"The store {self.uri} does not give all of {key}.", "Try again later.")
+                    raise StoreUnavailable(
+                        f"The store {self.uri} does not give all of {key}.", "Try again later."
+                    )
+                opened = None
 
     def head(self, key: str) -> ObjectInfo:
         path = self._path(key)
@@ -278,6 +287,12 @@ class BucketStore:
             with suppress(StoreError):
                 self._bucket = self._connect()  # others may lie in the same file by now
         return translated(error, self.uri, doing, key)
+
+
+def _cut(piece: bytes) -> Iterator[bytes]:
+    """In chunks of at most 1 MiB."""
+    view = memoryview(piece)
+    return (bytes(view[at : at + MIB]) for at in range(0, len(view), MIB))
 
 
 def _bare(etag: str | None) -> str | None:

@@ -1,31 +1,33 @@
 """An object of a bucket as ordered chunks, fetched by windows, some of them ahead of the reader.
 
-Knows the budget of bytes, against which counts what is under way or waits for the reader; not where windows come from.
+What comes is handed on as it comes: a slow line is not a silent one. Knows the budget of bytes, against which counts what is
+under way or waits for the reader; not where windows come from.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from queue import SimpleQueue
 
 from gridkeep.stores.budget import MIB, Budget
 
-WINDOW = 4 * MIB  # twice as much takes twice the memory and saves no time
+WINDOW = 8 * MIB
 AHEAD = 2  # windows that are fetched while one is read
-CHUNK = MIB
 
-Fetch = Callable[[int, int], memoryview]  # the bytes from the one up to the other, all of one version
+Fetch = Callable[[int, int], Iterator[bytes]]  # the bytes from the one up to the other, all of one version
 
 
-def chunks(fetch: Fetch, start: int, stop: int, pool: Executor, budget: Budget) -> Iterator[bytes]:
-    """The bytes from `start` up to `stop`, which must be there, in chunks of at most 1 MiB. Raises what `fetch` raises."""
+def chunks(fetch: Fetch, start: int, stop: int, budget: Budget) -> Iterator[bytes]:
+    """The bytes from `start` up to `stop`, which must be there, in the pieces that `fetch` gives. Raises what `fetch`
+    raises."""
     if stop - start <= WINDOW:  # as most objects are: not worth a thread
         with budget.held(stop - start):
-            yield from _cut(fetch(start, stop))
+            yield from fetch(start, stop)
         return
     at, mine = start, 0
-    ahead: deque[tuple[int, Future[memoryview]]] = deque()
+    ahead: deque[_Window] = deque()
     try:
         while at < stop or ahead:
             while at < stop and len(ahead) <= AHEAD:
@@ -35,22 +37,50 @@ def chunks(fetch: Fetch, start: int, stop: int, pool: Executor, budget: Budget) 
                 elif not budget.try_take(size):
                     break
                 mine += size
-                ahead.append((size, pool.submit(fetch, at, at + size)))
+                ahead.append(_Window(fetch, at, size, budget))
                 at += size
-            yield from _cut(ahead[0][1].result())
-            size, _ = ahead.popleft()
-            budget.give(size)
-            mine -= size
+            yield from ahead[0].pieces()
+            window = ahead.popleft()
+            window.leave()
+            mine -= window.size
     finally:
-        for size, window in ahead:  # the reader went away, or there was an error
-            window.cancel()
-            _when_done(window, budget, size)
+        for window in ahead:  # the reader went away, or there was an error
+            window.leave()
 
 
-def _when_done(window: Future[memoryview], budget: Budget, size: int) -> None:
-    window.add_done_callback(lambda _: budget.give(size))
+class _Window:
+    """`size` bytes that a thread of its own fetches. The thread may outlive its reader, when it waits for a silent server;
+    not the process."""
 
+    def __init__(self, fetch: Fetch, start: int, size: int, budget: Budget) -> None:
+        self.size = size
+        self._budget = budget
+        self._come: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._users = 2  # thread and reader
+        threading.Thread(target=self._fill, args=(fetch, start), daemon=True, name="get").start()
 
-def _cut(window: memoryview) -> Iterator[bytes]:
-    for at in range(0, len(window), CHUNK):
-        yield bytes(window[at : at + CHUNK])
+    def pieces(self) -> Iterator[bytes]:
+        while (piece := self._come.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+    def leave(self) -> None:
+        """Of thread and reader, whoever leaves last gives the bytes back."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._budget.give(self.size)
+
+    def _fill(self, fetch: Fetch, start: int) -> None:
+        try:
+            for piece in fetch(start, start + self.size):
+                self._come.put(piece)
+                if self._users < 2:
+                    break
+            self._come.put(None)
+        except BaseException as error:
+            self._come.put(error)
+        finally:
+            self.leave()
