@@ -89,7 +89,8 @@ class Needs(APIKeyHeader):
         return Call(request, site, caller)
 
 
-Reader = Annotated[Call, Security(Needs(Role.READ))]
+READER = Needs(Role.READ)  # for a handler that asks by itself
+Reader = Annotated[Call, Security(READER)]
 Writer = Annotated[Call, Security(Needs(Role.WRITE))]
 Admin = Annotated[Call, Security(Needs(Role.ADMIN))]
 

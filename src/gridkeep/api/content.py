@@ -21,12 +21,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gridkeep.api.auth import Needs
+from gridkeep.api.auth import READER
 from gridkeep.api.lookup import the_artifact
 from gridkeep.api.ranges import http_date, part_of
 from gridkeep.api.shapes import mime_type
 from gridkeep.api.site import site_of
-from gridkeep.catalog.access import Role
 from gridkeep.errors import Conflict, GridError, ObjectMissing, StoreError, StoreUnavailable
 from gridkeep.model import Artifact
 from gridkeep.runs.context import Context
@@ -34,7 +33,6 @@ from gridkeep.runs.context import Context
 router = APIRouter(tags=["artifacts"])
 
 _log = logging.getLogger("gridkeep.api")
-_reader = Needs(Role.READ)
 
 _SHOWN = {
     *("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "image/x-icon"),
@@ -65,7 +63,7 @@ def content(
     `download=1` an attachment."""
     site = site_of(request)
     if signature is None:
-        _reader(request)
+        READER(request)
     artifact = the_artifact(site.context.catalog, artifact_id)
     if signature is not None:
         site.links.check(artifact, expires=expires or "", signature=signature, download=download)

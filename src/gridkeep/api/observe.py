@@ -5,13 +5,13 @@ Neither ever holds a key, a signature or a token: a request is named by its rout
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
 import traceback
 from typing import TextIO
 
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -102,7 +102,7 @@ class JsonLines(logging.Formatter):
         shape |= getattr(record, "fields", {})
         if record.exc_info:
             shape["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(shape, default=str)
+        return orjson.dumps(shape, default=str).decode()
 
 
 def log_to(stream: TextIO = sys.stderr) -> None:
