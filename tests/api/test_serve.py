@@ -54,7 +54,7 @@ def test_behind_a_proxy_it_listens_to_all_and_knows_the_proxys_name(grid: Grid, 
     server = start(tmp_path, *options, home=grid.home)
     try:
         assert server.login_link.startswith("https://grid.example.org/login?code=")
-        [port] = wait_for(lambda: re.findall(r'"port": (\d+)', (tmp_path / "serve.log").read_text()))
+        [port] = wait_for(lambda: re.findall(r'"port":(\d+)', (tmp_path / "serve.log").read_text()))
         local = f"http://127.0.0.1:{port}"
         for host, status in (("grid.example.org", 200), ("192.0.2.7", 200), ("evil.example", 421)):
             assert httpx.get(f"{local}/healthz", headers={"host": host}).status_code == status
