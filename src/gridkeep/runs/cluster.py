@@ -17,7 +17,6 @@ from gridkeep.errors import Conflict, GridError, UsageError
 from gridkeep.model import Cluster
 from gridkeep.runs.context import Context
 from gridkeep.stores import open_store
-from gridkeep.stores.base import Store
 from gridkeep.terminal import many, printable
 
 LOCAL = "local"  # is always there
@@ -119,10 +118,10 @@ def add(context: Context, cluster: Cluster, *, check: bool = True) -> bool:
     store does all that is wanted of it. Raises Conflict when another has the name, and what the store raises."""
     there = context.catalog.cluster(cluster.name)
     if there is None:
-        timeout = context.settings.store_timeout
-        store = open_store(cluster, create=True, environ=context.environ, timeout=timeout)
         if check:
-            _check_first(store)
+            _check_first(context, cluster)
+        else:
+            open_store(cluster, create=True, environ=context.environ)
         there = context.catalog.add_cluster(cluster)
     elif there == cluster:
         return False
@@ -134,9 +133,9 @@ def add(context: Context, cluster: Cluster, *, check: bool = True) -> bool:
     return True
 
 
-def _check_first(store: Store) -> None:
+def _check_first(context: Context, cluster: Cluster) -> None:
     try:
-        store.check()
+        context.check_store(cluster, create=True)
     except GridError as error:
         not_added = "The cluster was not added; `--no-check` adds it all the same."
         error.hint = f"{error.hint} {not_added}" if error.hint else not_added
@@ -149,7 +148,7 @@ def check(context: Context, name: str | None = None) -> Iterator[Checked]:
 
     def look(cluster: Cluster) -> Checked:
         try:
-            context.store(cluster.name).check()
+            context.check_store(cluster)
         except GridError as error:
             return Checked(cluster, error)
         return Checked(cluster, None)

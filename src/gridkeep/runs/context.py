@@ -21,6 +21,8 @@ from gridkeep.settings import Home, Settings, home_from, load
 from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
 
+_IMPATIENT = 6.0  # seconds without a sign of a store that is only to be checked; it is asked three times
+
 
 @dataclass
 class Context:
@@ -40,6 +42,13 @@ class Context:
                 self.cluster(cluster), environ=self.environ, timeout=self.settings.store_timeout
             )
         return self._stores[cluster]
+
+    def check_store(self, cluster: Cluster, *, create: bool = False) -> None:
+        """Looks whether the store of a cluster, which need not have been added yet, does all that is wanted of it; one that
+        is silent is not waited for long. `create` makes the folder of a local one. Raises what opening or checking it
+        raises."""
+        timeout = min(_IMPATIENT, self.settings.store_timeout)
+        open_store(cluster, create=create, environ=self.environ, timeout=timeout).check()
 
     def cluster(self, name: str) -> Cluster:
         """Raises NotFound, which names those that there are."""

@@ -97,9 +97,9 @@ def submit(context: Context, request: Request) -> Submission:
     spec = _spec(context, request, config, program, combinations.seed)
     inputs = find_inputs(context, request.inputs)
     cluster = request.cluster or context.settings.cluster
-    store = context.store(cluster)
+    place = context.cluster(cluster)
     try:
-        store.check()
+        context.check_store(place)
     except NoCredentials:
         raise  # nobody would give them to the run later
     except (StoreUnavailable, StoreFull) as error:
@@ -110,7 +110,7 @@ def submit(context: Context, request: Request) -> Submission:
         _check_copied(request.script, program, copy)
     spec = replace(spec, root=root, workdir=workdir, linked=copy.linked if copy else [])
     submission = _new_run(context, request, cluster, spec, combinations.combinations)
-    submission = replace(submission, store=store.uri, copy=copy, notes=notes)
+    submission = replace(submission, store=f"{place.store.rstrip('/')}/", copy=copy, notes=notes)
     if request.dry_run:
         return replace(submission, notes=[*notes, *(copy.warnings if copy else [])])
     with submitting(context.home, submission.run.ulid):

@@ -57,7 +57,7 @@ def hand_on_credentials(context: Context, experiments: Iterable[Experiment]) -> 
 
 def _refusal(context: Context, cluster: str) -> GridError | None:
     try:
-        context.store(cluster).check()
+        context.check_store(context.cluster(cluster))
     except GridError as error:
         return error
     return None
