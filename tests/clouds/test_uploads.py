@@ -80,11 +80,8 @@ def test_only_missing_parts_are_sent_again(blow: Callable[[Grid], None], able: G
         assert not again & before.keys(), "parts that the server had were sent again"
     proven(able, place, "r", digests(LARGE))
     assert place.proxy.count("POST", r"\?uploads") == 1
-    numbers = [
-        int(number[1])
-        for one in place.proxy.seen
-        if one.status == 200 and (number := re.search(r"partNumber=(\d+)", one.path))
-    ]
+    matches = (re.search(r"partNumber=(\d+)", one.path) for one in place.proxy.seen if one.status == 200)
+    numbers = [int(match[1]) for match in matches if match]
     assert sorted(numbers) == list(range(1, PARTS + 1)), "each part was confirmed once"
 
 
