@@ -107,9 +107,7 @@ def submit(weather: Weather, root: Path, chance: random.Random, result: Round) -
         submitter.communicate()
         if ask(weather, "status", "r", may_fail=True) == 0:
             return
-        # A killed check of the store may leave its probe, which a later one takes away.
-        objects = [path for path in (grid.home / "store").rglob("*") if path.is_file()]
-        if strays := [path for path in objects if not {"_probe", ".tmp"} & set(path.parts)]:
+        if strays := [path for path in _objects(grid.home) if ".tmp" not in path.parts]:
             result.find("disagreement", f"no run, and in the store {strays}")
     for _ in range(_TRIES if weather.excused else 1):
         if (
@@ -194,8 +192,7 @@ def delete(weather: Weather, chance: random.Random, result: Round) -> None:
         ask(weather, "status")
     if not gone(grid.home, 15):
         result.find("left behind", f"processes {_commands(grid.home)}")
-    store = [path for path in (grid.home / "store").rglob("*") if path.is_file()]
-    for path in store + held(grid.home):
+    for path in _objects(grid.home) + held(grid.home):
         result.find("left behind", f"{path}")
 
 
@@ -224,6 +221,12 @@ def _known(grid: Grid) -> bool:
         return catalog.run("r") is not None or bool(catalog.deleting())
     finally:
         catalog.close()
+
+
+def _objects(home: Path) -> list[Path]:
+    """All files of the store, but for what a check of it that was killed left, which one an hour later takes away."""
+    files = [path for path in (home / "store").rglob("*") if path.is_file()]
+    return [path for path in files if "_probe" not in path.parts]
 
 
 def held(home: Path) -> list[Path]:
