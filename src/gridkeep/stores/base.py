@@ -76,7 +76,7 @@ class Store(Protocol):
 
     def abandon(self, prefix: str) -> None:
         """What writers of keys below `prefix` (which ends in `/`) left half-written when they were killed goes. To be called
-        when nobody writes there: a living upload may be ended, too."""
+        when nobody writes there: a living upload may be ended, too. As far as the store lets us."""
         ...
 
     def sign(self, keys: Sequence[str], expires: float) -> Sequence[str] | None:

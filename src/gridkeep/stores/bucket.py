@@ -243,8 +243,13 @@ class BucketStore:
             obstore.delete(self._bucket.writer, path)
 
     def abandon(self, prefix: str) -> None:
-        with self._explained("list the uploads of"):
-            self._large.abandon(self.prefix + prefix)
+        try:
+            with self._explained("list the uploads of"):
+                self._large.abandon(self.prefix + prefix)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            pass  # neither the right to list uploads nor a list of them is needed to keep files
 
     def check(self) -> None:
         self._find_bucket()

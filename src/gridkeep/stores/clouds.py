@@ -31,8 +31,7 @@ TIMEOUT = 60.0  # seconds from the beginning of a small object's request to its 
 _RETRIES = 2  # by the library; beyond, it is the caller who tries again, for hours if need be
 _CONNECTIONS = 32
 
-_DIALECTS = {"s3": "Amazon S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
-SCHEMES = tuple(_DIALECTS)
+SCHEMES = ("s3", "gs", "az")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def _s3(cluster: Cluster, name: str, timeout: float) -> Bucket:
     region = cluster.region or credentials.region() or "us-east-1"
 
     def make(options: ClientConfig, retries: RetryConfig) -> S3Store:
-        address: dict[str, Any] = {"endpoint": endpoint.rstrip("/")} if endpoint else {}
+        address: dict[str, Any] = {"aws_endpoint_url_s3": endpoint.rstrip("/")} if endpoint else {}
         return S3Store(
             name,
             region=region,

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import BinaryIO, cast
 
-from gridkeep.errors import ObjectExists, ObjectMissing, StoreDenied, StoreError
+from gridkeep.errors import ObjectExists, ObjectMissing, StoreError
 from gridkeep.files import read_json, write_json
 from gridkeep.model import Experiment, Run
 from gridkeep.stores.base import Store
@@ -79,8 +79,7 @@ def put_manifest(
     """Writes the manifest, last of all; returns its SHA-256. One that an earlier supervisor of the same attempt put there is
     believed. Raises StoreError."""
     key = manifest_key(experiment.experiment_id)
-    with suppress(StoreDenied):  # the right to list uploads is not needed to keep files
-        store.abandon(experiment_prefix(experiment.experiment_id))
+    store.abandon(experiment_prefix(experiment.experiment_id))
     totals = ledger.totals()
     header = manifest.make_header(
         run,

@@ -114,6 +114,16 @@ def test_answers_in_words(stub: Stub, status: int, code: str, kind: type[StoreEr
         assert raised.value.hint
 
 
+def test_the_endpoint_of_the_cluster_is_the_one(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says, for small objects and large ones."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    stub.headers = {"ETag": '"1"'}
+    store = open_at(stub.endpoint)
+    for size in (1, 3 << 20):
+        assert store.put("a", io.BytesIO(b"x" * size)).size == size
+
+
 def test_the_right_region_is_named(stub: Stub) -> None:
     stub.status, stub.body = 301, error_of("PermanentRedirect")
     stub.headers = {"x-amz-bucket-region": "eu-central-1"}
