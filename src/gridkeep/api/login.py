@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from html import escape
+import re
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gridkeep.api.auth import NotLetIn, Reader, cookie_name, refuse_other_sites
+from gridkeep.api.html import page
 from gridkeep.api.site import Site, site_of
 from gridkeep.model import JSON
 from gridkeep.runs.access import (
@@ -25,62 +26,40 @@ from gridkeep.runs.access import (
 
 router = APIRouter(tags=["login"])
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Gridkeep</title>{head}
-<style>:root{{color-scheme:light dark}}
-body{{font:16px/1.5 system-ui,sans-serif;max-width:26rem;margin:15vh auto;padding:0 1rem}}
-input,button{{font:inherit;padding:.4rem .6rem}}
-input{{width:100%;box-sizing:border-box;margin:.4rem 0}}</style>
-<h1>Gridkeep</h1>{body}</html>"""
-
-_FORM = """<p>{said}</p>
-<form method="post" action="/login"><label for="key">API key</label>
-<input id="key" name="key" type="password" autocomplete="current-password" autofocus required>
-<button>Log in</button></form>
-<p>Or open the link that <code>grid login {address}</code> prints on the server.</p>"""
-
-_POLICY = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    )
-}
+_LONGEST = 2000  # characters of the address to go on to
 
 
 @router.get("/login", response_class=HTMLResponse)
-def login_page(request: Request, code: Annotated[str | None, Query(max_length=200)] = None) -> Response:
-    """With a `code`, the one-time code of a link: lets in. Without: a page to type a key in."""
+def login_page(
+    request: Request,
+    code: Annotated[str | None, Query(max_length=200)] = None,
+    following: Annotated[str, Query(alias="next", max_length=_LONGEST)] = "/",
+) -> Response:
+    """With a `code`, the one-time code of a link: lets in. Without: a page to type a key in, which leads to `next` then."""
     site = site_of(request)
     if code is None:
-        return _form(request, "Type a key to come in.")
+        return _form(request, "Type a key to come in.", following=following)
     caller = caller_with_code(site.context.catalog, code)
     if caller is None:
         return _form(request, "This link was used before, or has ended.", 403)
-    # Not a redirect: after one from another page the browser would hold the strict cookie back.
-    response = HTMLResponse(
-        _PAGE.format(
-            head='<meta http-equiv="refresh" content="0; url=/">',
-            body='<p>You are in. <a href="/">Go on</a>.</p>',
-        ),
-        headers=_POLICY,
-    )
+    response = page("onward.html", user=None, said="You are in.", url="/")
     _let_in(request, site, caller, response)
     return response
 
 
 @router.post("/login", response_class=HTMLResponse)
 async def log_in(request: Request) -> Response:
-    """The form of the page: `key`."""
+    """The form of the page: `key`, and `next`."""
     refuse_other_sites(request)
     site = site_of(request)
     form = parse_qs((await request.body()).decode(errors="replace"))
     key = form.get("key", [""])[0].strip()
+    following = form.get("next", ["/"])[0]
     caller = await run_in_threadpool(caller_with_key, site.context.catalog, key)
     if caller is None:
         await site.throttle.wait(request.client.host if request.client else "")
-        return _form(request, "That is no key, or no longer one.", 403)
-    response = RedirectResponse("/", 303)
+        return _form(request, "That is no key, or no longer one.", 403, following=following)
+    response = RedirectResponse(_own(following), 303)
     await run_in_threadpool(_let_in, request, site, caller, response)
     return response
 
@@ -119,6 +98,20 @@ def _let_in(request: Request, site: Site, caller: Caller, response: Response) ->
     )
 
 
-def _form(request: Request, said: str, status: int = 200) -> Response:
-    body = _FORM.format(said=escape(said), address=escape(site_of(request).address(request)))
-    return HTMLResponse(_PAGE.format(head="", body=body), status, headers=_POLICY)
+def _form(request: Request, said: str, status: int = 200, *, following: str = "/") -> Response:
+    address = site_of(request).address(request)
+    return page(
+        "login.html",
+        user=None,
+        status=status,
+        said=said,
+        wrong=status != 200,
+        next=_own(following),
+        address=address,
+    )
+
+
+def _own(following: str) -> str:
+    """An address on this server, whatever was asked for."""
+    own = re.fullmatch(r"/(?![/\\])[!-~]*", following)
+    return following if own and len(following) <= _LONGEST else "/"

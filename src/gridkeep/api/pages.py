@@ -50,6 +50,10 @@ class PageRoute(APIRoute):
                 if error.tried or request.method != "GET":
                     raise
                 where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+                if (
+                    request.headers.get("sec-fetch-site") == "cross-site"
+                ):  # the cookie may come if we ask ourselves
+                    return page("onward.html", user=None, said="One moment.", url=where)
                 return RedirectResponse(f"/login?next={quote(where, safe='')}", 303)
             except RequestValidationError:
                 return _trouble(request, 422, "This address is not one that is understood here.", None)
