@@ -32,10 +32,10 @@ def adopt(environ: Mapping[str, str]) -> None:
     """From now on this process looks for credentials where one with `environ` would: variables of the clouds are taken over,
     for good, as the libraries look there again later. For a supervisor, which serves one submitter."""
     for name in {name for name in (*os.environ, *environ) if _OF_A_CLOUD.fullmatch(name)}:
-        if name not in environ:
-            del os.environ[name]
-        elif os.environ.get(name) != environ[name]:
+        if name in environ and os.environ.get(name) != environ[name]:
             os.environ[name] = environ[name]
+        elif name not in environ and name not in ("HOME", "PATH"):
+            del os.environ[name]
 
 
 _ACCOUNT_KEYS = (
