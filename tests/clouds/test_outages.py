@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from gridkeep.model import State
-from gridkeep.stores.keys import manifest_key
+from gridkeep.stores.keys import output_log_key
 from tests.clouds import proxy as faults
-from tests.clouds.judge import Place, check_stored, digests, looked_up, proven, script, waiting_for
+from tests.clouds.judge import Place, check_stored, digests, ended, looked_up, proven, script, waiting_for
 from tests.clouds.proxy import Act
 from tests.e2e.support import explained, save, submitted
 from tests.services import KEY, RENEWED
@@ -158,4 +158,29 @@ def test_the_bucket_is_deleted_and_made_again(able: Grid, place: Place, go: Path
     made = time.time()
     one = proven(able, place, "r", ALL)
     assert (one.finished_at or 0) - made < SOON + 5
-    assert manifest_key(one.experiment_id)
+
+
+def test_a_silent_store_keeps_nobody_from_the_files(able: Grid, place: Place, go: Path) -> None:
+    """While a copy of the growing output log is not answered, files are noticed and stored, and a stop is heard."""
+    able = able.with_env(GRIDKEEP_STORE_TIMEOUT="50s", GRIDKEEP_GROWING_INTERVAL="0.2s")
+    output = place.proxy.strike(faults.hang, method="PUT", path="/output.log")
+    write = f"""
+print("said", flush=True)
+while not os.path.exists({str(go)!r}):
+    time.sleep(0.05)
+open("late", "w").write("late")
+time.sleep(600)
+"""
+    submitted(able, script({}, after=write), name="r")
+    wait_for(lambda: output.struck or None, 60, what="a copy of the output log")
+    go.touch()
+    began = time.monotonic()
+    wait_for(lambda: [one for one in looked_up(able, "r")[1] if one.state == "stored"] or None, 40)
+    able("stop", "run", "r")
+    wait_for(lambda: looked_up(able, "r")[0].state is State.SYNCING or None, 40)
+    assert time.monotonic() - began < 40, "it waited for the store"
+    place.proxy.forgive()
+    assert ended(able, "r").state is State.STOPPED
+    one, artifacts = looked_up(able, "r")
+    check_stored(place, artifacts)
+    assert place.read(output_log_key(one.experiment_id)) == b"said\n"

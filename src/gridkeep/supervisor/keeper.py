@@ -16,16 +16,15 @@ from math import inf
 
 from gridkeep.capture.session import Session
 from gridkeep.catalog.base import Catalog
-from gridkeep.errors import CatalogError, StoreError
+from gridkeep.errors import CatalogError
 from gridkeep.settings import Settings
 from gridkeep.stores.base import Store
-from gridkeep.supervisor import finish
 from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.examiner import Examiner
+from gridkeep.supervisor.growing_output import GrowingOutput
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
 from gridkeep.supervisor.publish import Publisher
-from gridkeep.supervisor.settle import Changed
 from gridkeep.supervisor.tracker import Tracker
 from gridkeep.supervisor.transfers import Backoff, Sent, ToSend, Transfers, Trouble
 
@@ -56,10 +55,8 @@ class Keeper:
         self._id = experiment_id
         self._settings = settings
         self._catalog = catalog
-        self._store = store
         self._ledger = ledger
         self._naming = naming
-        self._output = output
         self.tracker = Tracker(ledger, naming, settings)
         self.publisher = Publisher(ledger, catalog, experiment_id)
         self.waiting_for: str | None = None
@@ -70,8 +67,7 @@ class Keeper:
         self._transfers = Transfers(store, experiment_id, settings.transfer_threads, self._wake, uploads)
         self._backoff = Backoff(settings.retry_max)
         self._outbox: list[ToSend] = []
-        self._output_size = -1
-        self._output_due = time.monotonic() + settings.growing_interval
+        self._growing_output = GrowingOutput(store, experiment_id, output, settings.growing_interval)
         self._next_publish = 0.0
 
     def finish_up(self) -> None:
@@ -82,7 +78,8 @@ class Keeper:
     @property
     def done(self) -> bool:
         """Whether all that is known is stored, or said to be missing, removed or ignored."""
-        return not self._outbox and not self._transfers.count and self._ledger.unsettled() == 0
+        under_way = self._outbox or self._transfers.count or self._growing_output.busy
+        return not under_way and self._ledger.unsettled() == 0
 
     def turn(self, session: Session) -> None:
         """Everything once: read the journal, look at files, send, record; then rest a little."""
@@ -95,7 +92,8 @@ class Keeper:
                 looked = self._examine()
             self._publish()
             self._send_outbox()
-            self._put_growing_output()
+            if not self._examiner.final:
+                self._growing_output.look()
         except (sqlite3.OperationalError, OSError) as error:
             self._outbox = []
             self.home_trouble(str(error))
@@ -214,15 +212,6 @@ class Keeper:
         self._transfers.start([send for send in self._outbox if told or not send.replaces])
         self._outbox = [send for send in self._outbox if not told and send.replaces]
 
-    def _put_growing_output(self) -> None:
-        now = time.monotonic()
-        if now < self._output_due or self._examiner.final:
-            return
-        self._output_due = now + self._settings.growing_interval
-        with contextlib.suppress(StoreError, Changed, FileNotFoundError):
-            if os.path.getsize(self._output) != self._output_size:
-                self._output_size = finish.put_output(self._store, self._id, self._output)
-
     def _rest(self) -> None:
         """Until a transfer ends or the next look is due."""
         busy = self._transfers.count or self._outbox
@@ -266,5 +255,6 @@ class Keeper:
 
     def close(self) -> None:
         self._transfers.close()
+        self._growing_output.close()
         os.close(self._wake_out)
         os.close(self._wake_in)
