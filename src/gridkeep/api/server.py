@@ -27,6 +27,7 @@ from gridkeep.runs import dispatch
 from gridkeep.runs.access import Caller, make_login_code
 from gridkeep.runs.context import Context
 from gridkeep.runs.links import Links
+from gridkeep.runs.servers import announced
 from gridkeep.runs.uploads import drop_old
 
 _RECOVER_EVERY = 3.0  # seconds between two looks for work that nobody does
@@ -57,8 +58,9 @@ def serve(context: Context, options: Options, announce: Callable[[str, str], Non
     server = _Server(_config(site, options), site)
     server.beside = lambda: _recovering(server, context)
     _log.info("serving", extra={"fields": {"host": options.host, "port": listener.getsockname()[1]}})
-    announce(address, f"{address.rstrip('/')}/login?code={code}")
-    server.run([listener])
+    with announced(context.home, address):
+        announce(address, f"{address.rstrip('/')}/login?code={code}")
+        server.run([listener])
     return server.status
 
 

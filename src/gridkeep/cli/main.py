@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Artifacts": {
         "artifacts": ("gridkeep.cli.artifacts:command", "Download the files of runs or experiments."),
+        "share": ("gridkeep.cli.share:command", "Make a link to files for others; list and revoke links."),
         "verify": ("gridkeep.cli.verify:command", "Check what the store holds against the manifest."),
         "sync": ("gridkeep.cli.sync:command", "Try again to store files that could not be stored in time."),
         "delete": (

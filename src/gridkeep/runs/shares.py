@@ -11,7 +11,6 @@ import re
 import secrets
 import time
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.catalog.shares import Share
@@ -23,6 +22,7 @@ from gridkeep.terminal import printable
 
 _BYTES = 24  # of randomness in a token
 _ID = re.compile("shr_[0-9a-z]{26}")
+_IN_ADDRESS = re.compile("/s/([^/?#]+)")
 _LONGEST = 200  # characters; no token is as long
 SHOWN = (ArtifactState.STORED, ArtifactState.GROWING, ArtifactState.PENDING, ArtifactState.MISSING)
 _NO_LINK = "There is no such link."
@@ -71,7 +71,7 @@ def lifetime(settings: Settings, asked: float | str | None) -> float:
     try:
         ttl = parse_duration(asked)
     except ValueError as error:
-        raise GridError(f"{error}.".capitalize(), "Write it as in 90m, 24h or 7d.") from None
+        raise GridError(f"{error}.", "Write it as in 90m, 24h or 7d.") from None
     if not 0 < ttl <= settings.share_ttl_max:
         days = settings.share_ttl_max / 86400
         raise GridError(
@@ -108,15 +108,17 @@ def link(base: str, token: str) -> str:
 
 def find_share(catalog: Catalog, word: str) -> Share:
     """By its id, its address or its token. Raises NotFound."""
-    if _ID.fullmatch(word):
-        share = catalog.share(word)
-    else:
-        names = urlsplit(word).path.split("/") if "/" in word else ["", "s", word]
-        token = names[names.index("s") + 1] if "s" in names[:-1] else ""
-        share = _with(catalog, token)
+    word = id_or_token(word)
+    share = catalog.share(word) if _ID.fullmatch(word) else _with(catalog, word)
     if share is None:
         raise NotFound(_NO_LINK, "`grid share --list` shows yours.")
     return share
+
+
+def id_or_token(word: str) -> str:
+    """From an address (also of something below the link) its token; what is no address stays."""
+    found = _IN_ADDRESS.search(word)
+    return found[1] if found else word
 
 
 def revoke(catalog: Catalog, share: Share, *, by: str) -> Share:
