@@ -81,7 +81,7 @@ def serving(root: Path, *options: str, env: Mapping[str, str] | None = None) -> 
     """Serves a new home below `root` (or the one that is there) on a free port. No engine starts in it: what the
     tests find there they have made (`tests.unit.made`)."""
     home, log = root / "home", root / "serve.log"
-    with open_context({"GRIDKEEP_HOME": str(home)}, start_engine=False) as context:
+    with open_context({**(env or {}), "GRIDKEEP_HOME": str(home)}, start_engine=False) as context:
         lock = take_lock(context.home.engine_lock)
         assert lock is not None
         started = start(root, *options, env=env)

@@ -42,7 +42,11 @@ class Gate:
                     own.setdefault(name, value)
             await send(message)
 
-        if not self._site.answers_to(_host(headers.get("host", ""))):
+        hosts = headers.getlist("host")
+        if len(hosts) != 1:
+            await _refuse(with_headers, 400, "A request names one host.")
+            return
+        if not self._site.answers_to(_host(hosts[0])):
             await _refuse(with_headers, 421, "This server does not go by that name.")
             return
         length = headers.get("content-length", "")

@@ -33,15 +33,14 @@ class Context:
     catalog: Catalog
     user: str
     environ: Mapping[str, str]  # of whoever gave the command: stores are opened with its credentials
-    _stores: dict[str, Store] = field(default_factory=dict)
+    _stores: dict[Cluster, Store] = field(default_factory=dict)
 
     def store(self, cluster: str) -> Store:
         """The store of a cluster. Raises NotFound, or what opening it raises."""
-        if cluster not in self._stores:
-            self._stores[cluster] = open_store(
-                self.cluster(cluster), environ=self.environ, timeout=self.settings.store_timeout
-            )
-        return self._stores[cluster]
+        found = self.cluster(cluster)  # a server lives longer than what a name stands for
+        if found not in self._stores:
+            self._stores[found] = open_store(found, environ=self.environ, timeout=self.settings.store_timeout)
+        return self._stores[found]
 
     def check_store(self, cluster: Cluster, *, create: bool = False) -> None:
         """Looks whether the store of a cluster, which need not have been added yet, does all that is wanted of it; one that

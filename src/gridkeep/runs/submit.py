@@ -268,7 +268,7 @@ def _keep_and_record(
         environ = {**request.environ, **config.environment, **request.env}
         write_json(environ_file(context.home, run.ulid), environ)
         if credentials.needs_credentials(context.cluster(run.cluster)):
-            credentials.keep(context.home, run.ulid, request.environ)
+            credentials.keep(context.home, run.ulid, context.environ)
         submission = _record(context, submission, may_rename=request.name is None)
     except BaseException:
         if context.catalog.run(run.run_id) is None:  # not interrupted just after it was recorded

@@ -286,7 +286,7 @@ class Counting(LocalStore):
 
 @pytest.fixture
 def counting(context: Context) -> Counting:
-    context._stores["local"] = store = Counting(context.home.store)
+    context._stores[context.cluster("local")] = store = Counting(context.home.store)
     return store
 
 
@@ -334,7 +334,7 @@ class Slow(LocalStore):
             time.sleep(0.05)
 
 with open_context({"GRIDKEEP_HOME": sys.argv[1]}, start_engine=False) as context:
-    context._stores["local"] = Slow(context.home.store)
+    context._stores[context.cluster("local")] = Slow(context.home.store)
     collect(context, ["my-run-exp0"], sys.argv[2], Selection(), jobs=1)
 """
 
@@ -526,7 +526,7 @@ def test_an_object_that_is_replaced_meanwhile_comes_in_its_new_version(
     recorded = context.catalog.artifact(old.artifact_id)
     assert recorded is not None
     first = recorded.change
-    context._stores["local"] = Late(context.home.store)
+    context._stores[context.cluster("local")] = Late(context.home.store)
     report = get(context, into)
     assert report.failed == []
     assert tree(into) == {"my-run-exp0/a": b"newer"}
