@@ -10,6 +10,7 @@ import time
 import zipfile
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -348,6 +349,18 @@ def test_no_path_leads_out_of_the_scope(served: Served, path: str) -> None:
         answer = connection.getresponse()
         assert (answer.status, b"nothing" in answer.read()) == (404, True), address
     connection.close()
+
+
+def test_strangers_are_not_told_where_things_lie(served: Served) -> None:
+    [experiment] = make_run(served.context, f"s-{new_ulid()}", ["completed"])[1]
+    made = keep(served.context, experiment, b"out/a.txt", b"1")
+    (Path(served.context.home.store) / (made.key or "")).unlink()
+    for link in (share_of(served, experiment), share_of(served, experiment, "out/a.txt")):
+        answer = httpx.get(link)
+        assert answer.status_code == 503 and "just now" in answer.json()["detail"]
+        assert served.context.home.path not in answer.text
+    page = httpx.get(share_of(served, experiment, "out/a.txt"), headers=PAGE)
+    assert page.status_code == 200 and served.context.home.path not in page.text
 
 
 def test_a_file_is_all_that_its_link_opens(served: Served) -> None:

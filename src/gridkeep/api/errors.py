@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
@@ -22,6 +24,11 @@ from gridkeep.errors import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+)
+
+_log = logging.getLogger("gridkeep.api")
+_FOR_STRANGERS = (
+    "What this link leads to cannot be had just now."  # who has no more than a link is not told where
 )
 
 # The first that fits.
@@ -52,8 +59,11 @@ def explain_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _explained(_: Request, error: Exception) -> Response:
+async def _explained(request: Request, error: Exception) -> Response:
     assert isinstance(error, GridError)
+    if isinstance(error, StoreError) and request.url.path.startswith("/s/"):
+        _log.error("a store failed", extra={"fields": {"reason": error.message}})
+        error = StoreUnavailable(_FOR_STRANGERS, "Try again later.")
     shape = {"detail": error.message} | ({"hint": error.hint} if error.hint else {})
     return JSONResponse(shape, status_of(error))
 

@@ -15,14 +15,14 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO
 
 from stream_zip import ZIP_AUTO, MemberFile, stream_zip
 
 from gridkeep.errors import ObjectMissing, StoreError, StoreUnavailable
-from gridkeep.model import Artifact, ArtifactState, Experiment, Run
+from gridkeep.model import JSON, Artifact, ArtifactState, Experiment, Run
 from gridkeep.runs.context import Context
 from gridkeep.runs.select import Selection, Target, each_artifact, find_targets
 from gridkeep.stores.base import Store
@@ -97,7 +97,7 @@ def _of_part(context: Context, part: Part) -> Iterator[MemberFile]:
             content = _verified(store.get(key), experiment.manifest_sha256)
             yield _member(name, store.head(key).size, content)
             return
-        header = line_of(_header(part.target, totals))
+        header = line_of(_header(part, totals))
         size = len(header) + lines.tell()
         lines.seek(0)
         yield _member(name, size, _after(header, lines))
@@ -113,10 +113,12 @@ def _artifacts(context: Context, part: Part) -> Iterator[Artifact]:
     yield from sorted(found, key=lambda artifact: (artifact.path or b"", artifact.artifact_id))
 
 
-def _header(target: Target, totals: Counter[str]) -> dict[str, object]:
+def _header(part: Part, totals: Counter[str]) -> JSON:
+    """Who gets a part is not told what the capture says of the whole."""
+    experiment = part.target.experiment
     return make_header(
-        target.run,
-        target.experiment,
+        part.target.run,
+        experiment if part.whole else replace(experiment, capture=None),
         files=totals["files"],
         size=totals["bytes"],
         missing=totals[ArtifactState.MISSING],
@@ -166,17 +168,17 @@ class _Reader:
     def each(self, artifacts: Iterable[Artifact]) -> Iterator[_Read]:
         """Each artifact as it is now, with its bytes, or None where it has none to give."""
         waiting: deque[Future[_Read] | Artifact] = deque()
-        with ThreadPoolExecutor(_AT_ONCE, "archive") as pool:
-            try:
-                for artifact in artifacts:
-                    small = _is_kept(artifact) and (artifact.size or 0) <= _SMALL
-                    waiting.append(pool.submit(self._fetched, artifact) if small else artifact)
-                    if len(waiting) > _AHEAD:
-                        yield self._taken(waiting.popleft())
-                while waiting:
+        pool = ThreadPoolExecutor(_AT_ONCE, "archive")
+        try:
+            for artifact in artifacts:
+                small = _is_kept(artifact) and (artifact.size or 0) <= _SMALL
+                waiting.append(pool.submit(self._fetched, artifact) if small else artifact)
+                if len(waiting) > _AHEAD:
                     yield self._taken(waiting.popleft())
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            while waiting:
+                yield self._taken(waiting.popleft())
+        finally:  # without waiting for a store that is slow to answer
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _taken(self, first: Future[_Read] | Artifact) -> _Read:
         return self._opened(first) if isinstance(first, Artifact) else first.result()
