@@ -1,4 +1,4 @@
-"""Writes docs/reference/cli.md and settings.md from the code. `--check` writes nothing and fails when they are stale."""
+"""Writes the pages of docs/reference from the code. `--check` writes nothing and fails when they are stale."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from gridkeep.api.app import make_api
+from gridkeep.api.docs import calls
 from gridkeep.cli.doctor import setting_text
 from gridkeep.cli.main import ALIASES, COMMANDS, cli
 from gridkeep.settings import Settings
@@ -60,8 +62,25 @@ def _settings_lines() -> Iterator[str]:
         yield f"| `{item.name}` | `{default}` | `GRIDKEEP_{item.name.upper()}` | {meaning} |"
 
 
+def api_reference() -> str:
+    """Every call of the server with its parameters."""
+    return "\n".join(_api_lines()) + "\n"
+
+
+def _api_lines() -> Iterator[str]:
+    yield f"# REST API\n\n{_MADE}\n"
+    yield "A key goes into the header `x-api-key`, or `Authorization: Bearer`. How to run a server, and what is behind these"
+    yield "calls: [server.md](../server.md). A server shows the calls that it has at `/docs` and `/openapi.json`."
+    for call in calls(make_api().openapi()):
+        yield f"\n## {call.method} {call.path}\n\n{call.said}"
+        for title, rows in (("parameter", call.query), ("field", call.body)):
+            if rows:
+                yield f"\n| {title} | type | |\n| --- | --- | --- |"
+                yield from (f"| `{name}` | {kind} | {said} |" for name, kind, said in rows)
+
+
 def main(arguments: list[str]) -> int:
-    made = {"cli.md": cli_reference(), "settings.md": settings_reference()}
+    made = {"cli.md": cli_reference(), "settings.md": settings_reference(), "api.md": api_reference()}
     if arguments == ["--check"]:
         stale = [name for name, text in made.items() if not _is(REFERENCE / name, text)]
         if stale:

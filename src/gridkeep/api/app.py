@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
@@ -62,17 +63,23 @@ def make_app(site: Site, beside: Beside | None = None) -> ASGIApp:
         async with beside():
             yield
 
-    app = FastAPI(
-        title="Gridkeep",
-        version=__version__,
-        lifespan=life,
-        docs_url=None,
-        redoc_url=None,
-        separate_input_output_schemas=False,
-    )
+    app = make_api(lifespan=life)
     app.state.site = site
     app.state.figures = Figures()
     explain_errors(app)
-    for router in _ROUTERS:
-        app.include_router(router)
     return Observed(Gate(app, site), app.state.figures)
+
+
+def make_api(**how: Any) -> FastAPI:
+    """All routes, without anything to serve: enough for the OpenAPI document."""
+    api = FastAPI(
+        title="Gridkeep",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        **how,
+    )
+    for router in _ROUTERS:
+        api.include_router(router)
+    return api

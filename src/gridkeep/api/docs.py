@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -11,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from gridkeep import __version__
+
+Document = Mapping[str, Any]
 
 router = APIRouter(include_in_schema=False)
 
@@ -34,26 +37,57 @@ async def page(request: Request) -> Response:
     return HTMLResponse(text, headers={"content-security-policy": _POLICY})
 
 
-def _body(document: Mapping[str, Any]) -> Iterator[str]:
+def _body(document: Document) -> Iterator[str]:
     yield f"<h1>Gridkeep API</h1><p>Version {escape(__version__)}. "
     yield "A key goes into the header <code>x-api-key</code>, or <code>Authorization: Bearer</code>. "
     yield 'For programs: <a href="/openapi.json">openapi.json</a>.</p>'
+    for call in calls(document):
+        yield f"<h2>{call.method} {escape(call.path)}</h2><p>{escape(call.said)}</p>"
+        cells = [
+            f"<tr><td><code>{escape(name)}</code><td>{escape(kind)}<td>{escape(said)}"
+            for name, kind, said in (*call.query, *call.body)
+        ]
+        if cells:
+            yield f"<table>{''.join(cells)}</table>"
+
+
+# ---------------------------------------------------------------------------------------------------------- the document
+
+
+Row = tuple[str, str, str]  # name, kind, what it is for
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One call as the document has it."""
+
+    method: str
+    path: str
+    said: str
+    query: list[Row]
+    body: list[Row]
+
+
+def calls(document: Document) -> Iterator[Described]:
+    """Every call of an OpenAPI document, in its order."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            yield f"<h2>{method.upper()} {escape(path)}</h2>"
-            yield f"<p>{escape(operation.get('description', ''))}</p>"
-            yield from _table(_parameters(operation))
-            yield from _table(_fields(operation, document))
+            yield Described(
+                method.upper(),
+                path,
+                " ".join(operation.get("description", "").split()),
+                list(_query(operation)),
+                list(_fields(operation, document)),
+            )
 
 
-def _parameters(operation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _query(operation: Document) -> Iterator[Row]:
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "query":
             yield parameter["name"], _kind(parameter["schema"]), parameter.get("description", "")
 
 
-def _fields(operation: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Those of the body."""
+def _fields(operation: Document, document: Document) -> Iterator[Row]:
     for content in operation.get("requestBody", {}).get("content", {}).values():
         schema = content["schema"]
         if "$ref" in schema:
@@ -63,20 +97,11 @@ def _fields(operation: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
             yield name, _kind(field) + needed, field.get("description", "")
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
+def _kind(schema: Document) -> str:
     if "anyOf" in schema:
         return " or ".join(kind for each in schema["anyOf"] if (kind := _kind(each)) != "null")
     if "enum" in schema:
-        return " | ".join(map(str, schema["enum"]))
+        return ", ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}"
     return str(schema.get("type", "any"))
-
-
-def _table(rows: Iterator[tuple[str, str, str]]) -> Iterator[str]:
-    cells = [
-        f"<tr><td><code>{escape(name)}</code><td>{escape(kind)}<td>{escape(said)}"
-        for name, kind, said in rows
-    ]
-    if cells:
-        yield f"<table>{''.join(cells)}</table>"
