@@ -20,10 +20,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from gridkeep.api.auth import Call, NotLetIn, Reader, Writer
 from gridkeep.api.errors import status_of
 from gridkeep.api.html import page
-from gridkeep.api.lookup import find_run, the_artifact, the_experiment, the_run
-from gridkeep.catalog.access import Role
+from gridkeep.api.lookup import find_run, the_artifact, the_experiment
 from gridkeep.errors import Conflict, GridError, NotFound
-from gridkeep.model import State, iso
+from gridkeep.model import Experiment, Run, State, iso
 from gridkeep.runs.shares import Place, find_place, lifetime, make_share
 from gridkeep.runs.shares import link as link_to
 from gridkeep.terminal import printable
@@ -34,6 +33,7 @@ _RUNS = 50  # on a page
 _EXPERIMENTS = 200
 _TREES = 20  # experiments whose artifacts are on one page
 _COLUMNS = 8  # parameters in the table of experiments
+_NAMED = 50  # experiments in an address
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -110,7 +110,7 @@ def runs(
 def run(call: Reader, run_id: str, after: Annotated[int, Query(ge=-1, le=2**53)] = -1) -> Response:
     """One run, and its experiments to select from."""
     live = call.catalog.last_change()
-    found = the_run(call.catalog, run_id)
+    found = _run(call, run_id)
     experiments = call.catalog.experiments(found.run_id, after=after, limit=_EXPERIMENTS + 1)
     shown = experiments[:_EXPERIMENTS]
     names = list(dict.fromkeys(name for one in shown for name in one.params))
@@ -134,7 +134,7 @@ def artifacts(
 ) -> Response:
     """The artifacts of the selected experiments (`e`, their numbers), a tree for each; of all, where none is selected."""
     live = call.catalog.last_change()
-    found = the_run(call.catalog, run_id)
+    found = _run(call, run_id)
     if e is None:
         selected = call.catalog.experiments(found.run_id, after=begin - 1, limit=_TREES)
         following = selected[-1].index + 1 if len(selected) == _TREES else None
@@ -154,7 +154,8 @@ def artifacts(
         run=found,
         count=found.experiments if e is None else len(chosen),
         trees=[(one, listing(call.catalog, one.experiment_id)) for one in selected],
-        may_share=call.role.allows(Role.WRITE),
+        may_share=call.caller.may_change(found),
+        archive=_archive(found, None if e is None else chosen),
         following=_with(call, **{"from": following}) if following else None,
     )
 
@@ -163,7 +164,8 @@ def artifacts(
 def files(call: Reader, experiment: str) -> Response:
     """One folder of an experiment. `path` is its path with a slash at its end, `after` and `id` where to go on."""
     live = call.catalog.last_change()
-    found = the_experiment(call.catalog, experiment)
+    found = _experiment(call, experiment)
+    of_run = _run(call, found.run_id)
     asked = _exact(call)
     folder, mark = asked.get("path", b""), None
     if folder and not folder.endswith(b"/"):
@@ -174,11 +176,11 @@ def files(call: Reader, experiment: str) -> Response:
         "files.html",
         user=call.user,
         live=live,
-        run=the_run(call.catalog, found.run_id),
+        run=of_run,
         experiment=found,
         folder=folder,
         listing=listing(call.catalog, found.experiment_id, folder, mark),
-        may_share=call.role.allows(Role.WRITE),
+        may_share=call.caller.may_change(of_run),
     )
 
 
@@ -186,6 +188,7 @@ def files(call: Reader, experiment: str) -> Response:
 def link(call: Writer, of: Annotated[str, Form(max_length=20_000)]) -> Response:
     """A fresh link to a file, a folder, an experiment or a run: `art_…`, `EXPERIMENT/PATH` as in an address, or a name."""
     place = _place(call, of)
+    call.must_own(place.run, "shares")
     ttl = lifetime(call.context.settings, None)
     share, token = make_share(call.catalog, place, by=call.user, ttl=ttl)
     url = link_to(call.base_url, token)
@@ -212,21 +215,44 @@ def static_file(version: str, name: str) -> Response:
     return Response(found.content, media_type=found.media, headers=headers)
 
 
+def _run(call: Call, name: str) -> Run:
+    run = find_run(call.catalog, name)
+    if run is None:
+        raise NotFound(f"There is no run {name}.", "It may have been deleted.")
+    return run
+
+
+def _experiment(call: Call, name: str) -> Experiment:
+    try:
+        return the_experiment(call.catalog, name)
+    except NotFound:
+        raise NotFound(f"There is no experiment {name}.", "It may have been deleted.") from None
+
+
 def _place(call: Call, of: str) -> Place:
     """Raises NotFound, or Conflict for a file without bytes."""
     if of.startswith("art_"):
         artifact = the_artifact(call.catalog, of)
-        experiment = the_experiment(call.catalog, artifact.experiment_id)
-        run = the_run(call.catalog, experiment.run_id)
+        experiment = _experiment(call, artifact.experiment_id)
         if not artifact.downloadable:
             raise Conflict(f"{printable(artifact.path or b'')} has no bytes in the store yet.")
-        return Place(run, experiment, artifact.path, artifact)
-    name, _, path = of.partition("/")
-    if (found := find_run(call.catalog, name)) and not path:
-        return Place(found)
-    experiment = the_experiment(call.catalog, name)
-    run = the_run(call.catalog, experiment.run_id)
-    return find_place(call.catalog, run, experiment, unquote_to_bytes(path))
+        return Place(_run(call, experiment.run_id), experiment, artifact.path, artifact)
+    name, _, encoded = of.partition("/")
+    path = unquote_to_bytes(encoded)
+    if not path and (run := find_run(call.catalog, name)):
+        return Place(run)
+    if path and not path.strip(b"/"):
+        raise NotFound("There is no link to all that lies outside.", "Make one to a folder in it.")
+    experiment = _experiment(call, name)
+    return find_place(call.catalog, _run(call, experiment.run_id), experiment, path)
+
+
+def _archive(run: Run, chosen: list[int] | None) -> str | None:
+    """Where the selected experiments are one ZIP; None for more than an address can name."""
+    if chosen is None:
+        return f"/v1/runs/{run.name}/archive"
+    names = "&".join(f"experiment={run.name}-exp{i}" for i in chosen)
+    return f"/v1/archive?{names}" if len(chosen) <= _NAMED else None
 
 
 def _exact(call: Call) -> dict[str, bytes]:
