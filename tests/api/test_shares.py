@@ -303,7 +303,11 @@ def test_the_page_leads_to_every_file_and_folder_without_scripts(served: Served)
     assert zips > 6
     run = httpx.get(shared(served, run_id=experiment.run), headers=PAGE).text
     assert re.search(rf'href="/s/[^"/]+/{experiment.name}/"', run)
-    file = httpx.get(share_of(served, experiment, "out/a.txt"), headers=PAGE).text
+    link = share_of(served, experiment, "out/a.txt")
+    file = httpx.get(link, headers=PAGE).text
+    assert f"curl -OJ '{link}'" in unescape(file) and "/raw?path=out%2F'" in unescape(
+        httpx.get(f"{share_of(served, experiment)}/out", headers=PAGE).text
+    )
     assert hashlib.sha256(b"out/a.txt").hexdigest() in file and "9 B" in file
 
 

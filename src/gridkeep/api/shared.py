@@ -138,8 +138,10 @@ def _opened(
 def _page(
     request: Request, token: str, share: Share, top: Place, place: Place, after: str | None
 ) -> Response:
-    view = view_of(site_of(request).context.catalog, f"/s/{token}", share, top, place, after)
-    return page("shared.html", user=None, headers=_HEADERS, view=view)
+    site = site_of(request)
+    view = view_of(site.context.catalog, f"/s/{token}", share, top, place, after)
+    url = site.address(request) + (view.save if view.crumbs else f"/s/{token}")
+    return page("shared.html", user=None, headers=_HEADERS, view=view, url=url)
 
 
 def _is_open(request: Request) -> bool:
