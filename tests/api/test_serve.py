@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.api.serving import Served, start
 from tests.support import Grid, wait_for
+from tests.unit.made import keep, make_run
 
 
 def test_it_ends_in_order_when_told_to(own_server: Served) -> None:
@@ -60,6 +65,56 @@ def test_behind_a_proxy_it_listens_to_all_and_knows_the_proxys_name(grid: Grid, 
             assert httpx.get(f"{local}/healthz", headers={"host": host}).status_code == status
     finally:
         server.close()
+
+
+def test_it_speaks_tls(grid: Grid, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here, to make a certificate")
+    certificate, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+    ]
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*command, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    server = start(tmp_path, "--tls-cert", certificate, "--tls-key", key, "--host", "0.0.0.0", home=grid.home)
+    try:
+        address = server.login_link.replace("0.0.0.0", "127.0.0.1")
+        answer = httpx.get(address, verify=ssl.create_default_context(cafile=certificate))
+        assert answer.status_code == 200 and "Secure" in answer.headers["set-cookie"]
+    finally:
+        server.close()
+    missing = grid("serve", "--port", "0", "--tls-cert", "no.pem", "--tls-key", "no.pem", code=1)
+    assert "no.pem" in missing.stderr
+
+
+def test_a_download_under_way_is_finished_within_the_grace(own_server: Served) -> None:
+    [experiment] = make_run(own_server.context, "large", ["completed"])[1]
+    made = keep(own_server.context, experiment, b"x.bin", bytes(40_000_000))
+    with own_server.client().stream("GET", f"/v1/artifacts/{made.artifact_id}/content") as answer:
+        pieces = answer.iter_raw()
+        size = len(next(pieces))
+        own_server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: refused(own_server), what="no more to be let in")
+        size += sum(map(len, pieces))
+    assert size == 40_000_000
+    assert own_server.process.wait(15) == 0
+
+
+def refused(served: Served) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_a_taken_port_is_named(grid: Grid) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from urllib.parse import urlsplit
@@ -41,6 +42,7 @@ def serve(context: Context, options: Options, announce: Callable[[str, str], Non
     """Serves until it is told to end; the exit status. `announce` is told the address and a link that lets one browser in as
     the owner of the home. Raises UsageError, GridError where the address cannot be had."""
     check(options)
+    _check_certificate(options)
     listener = _bind(options.host, options.port)
     scheme = "https" if options.tls_cert else "http"
     name = f"[{options.host}]" if ":" in options.host else options.host
@@ -62,6 +64,19 @@ def serve(context: Context, options: Options, announce: Callable[[str, str], Non
         announce(address, f"{address.rstrip('/')}/login?code={code}")
         server.run([listener])
     return server.status
+
+
+def _check_certificate(options: Options) -> None:
+    """Raises GridError when it cannot be used."""
+    if options.tls_cert:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_cert, options.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or error
+            raise GridError(
+                f"The certificate {options.tls_cert} with the key {options.tls_key} cannot be used: {reason}.",
+                "Both are PEM files, and the key is that of the certificate.",
+            ) from None
 
 
 def _config(site: Site, options: Options) -> uvicorn.Config:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
 _FREE = 3  # wrong keys that cost nothing: people mistype
@@ -20,15 +21,16 @@ _WAITING = 256
 
 
 class Throttle:
-    """Used from the event loop only."""
+    """Used from the event loop only. `clock` gives seconds that never go back."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._wrong: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> how many, when
         self._waiting = 0
 
     async def wait(self, client: str) -> None:
         """Counts a wrong key of `client` (its address), and waits."""
-        pause = self._count(_network(client))
+        pause = self.pause(client)
         if not pause or self._waiting >= _WAITING:
             return
         self._waiting += 1
@@ -37,8 +39,9 @@ class Throttle:
         finally:
             self._waiting -= 1
 
-    def _count(self, client: str) -> float:
-        now = time.monotonic()
+    def pause(self, client: str) -> float:
+        """Counts a wrong key of `client`; the seconds that its answer is to wait."""
+        now, client = self._clock(), _network(client)
         count, last = self._wrong.pop(client, (0.0, now))
         count = count * 0.5 ** ((now - last) / _FORGIVEN) + 1
         self._wrong[client] = count, now
