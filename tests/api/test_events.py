@@ -23,6 +23,7 @@ from gridkeep.runs.context import Context
 from tests.api.serving import Served
 from tests.unit.made import finish, keep, make_run, move_log_to_store, print_to_journal
 
+pytestmark = pytest.mark.xdist_group("events")  # one server for all
 FOLLOWERS = 200
 WRITES = 60
 Event = dict[str, Any]
