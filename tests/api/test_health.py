@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.api.serving import Served, serving, start
 from tests.support import Grid, wait_for
@@ -56,17 +56,25 @@ def test_the_document_and_its_page_load_nothing_from_elsewhere(served: Served) -
 
 
 def test_a_killed_server_is_missed_by_nobody(tmp_path: Path) -> None:
+    content = os.urandom(40_000_000)
     with serving(tmp_path) as first:
         _, [experiment] = make_run(first.context, "kept", ["completed"])
-        made = keep(first.context, experiment, b"x.bin", os.urandom(3_000_000))
+        made = keep(first.context, experiment, b"x.bin", content)
         key, port = first.key(), first.url.rpartition(":")[2]
-        url = httpx.get(
-            f"{first.url}/v1/artifacts/{made.artifact_id}/signed-url", headers={"x-api-key": key}
-        ).json()["signed_url"]
-        first.end(signal.SIGKILL)
+        with httpx.Client(base_url=first.url, headers={"x-api-key": key}) as client:
+            url = client.get(f"/v1/artifacts/{made.artifact_id}/signed-url").json()["signed_url"]
+            got = b""
+            with pytest.raises(httpx.HTTPError), client.stream("GET", url) as answer:
+                etag = answer.headers["etag"]
+                for piece in answer.iter_raw():
+                    got += piece
+                    first.process.kill()
+        first.process.wait()
+        assert 0 < len(got) < len(content)
         second = start(tmp_path, "--port", port)
-        try:
-            assert len(httpx.get(url).content) == 3_000_000  # what it signed is good
+        try:  # what the first has signed is good, and what it has begun goes on
+            rest = httpx.get(url, headers={"range": f"bytes={len(got)}-", "if-range": etag})
+            assert rest.status_code == 206 and got + rest.content == content
             assert httpx.get(f"{second.url}/v1/runs/kept", headers={"x-api-key": key}).status_code == 200
         finally:
             second.close()

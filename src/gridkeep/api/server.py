@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -60,6 +61,7 @@ def serve(context: Context, options: Options, announce: Callable[[str, str], Non
     server = _Server(_config(site, options), site)
     server.beside = lambda: _recovering(server, context)
     _log.info("serving", extra={"fields": {"host": options.host, "port": listener.getsockname()[1]}})
+    gc.freeze()  # what is loaded stays: to look through it again and again cost a tenth of a busy server's time
     with announced(context.home, address):
         announce(address, f"{address.rstrip('/')}/login?code={code}")
         server.run([listener])
