@@ -17,7 +17,7 @@ _serial = itertools.count()
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A real S3 server. Tests that use it are of the group `faulty cloud`, so that there is one of it."""
+    """A real S3 server, one for each process of tests: so these tests can be shared among them."""
     with s3_server(tmp_path_factory.mktemp("s3")) as service:
         yield service
 

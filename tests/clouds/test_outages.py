@@ -16,8 +16,6 @@ from tests.e2e.support import explained, save, submitted
 from tests.services import KEY, RENEWED
 from tests.support import Grid, wait_for
 
-pytestmark = pytest.mark.xdist_group("faulty cloud")
-
 MIB = 1 << 20
 BEFORE = {"a": 1000, "b": 20 * MIB}
 AFTER = {"c": 2000, "d": 3 * MIB, "e": 0}

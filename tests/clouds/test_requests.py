@@ -13,8 +13,6 @@ from tests.clouds.proxy import Act
 from tests.e2e.support import experiment, submitted
 from tests.support import Grid
 
-pytestmark = pytest.mark.xdist_group("faulty cloud")
-
 MIB = 1 << 20
 FILES = {
     **{f"small-{number}": 3000 * number for number in range(12)},

@@ -13,8 +13,6 @@ import pytest
 from tests.clouds import rounds
 from tests.services import Service
 
-pytestmark = pytest.mark.xdist_group("faulty cloud")
-
 SHORT = [f"short/{number}" for number in range(3)]
 
 
