@@ -23,11 +23,12 @@ import pytest
 
 from gridkeep.catalog.access import Role
 from gridkeep.model import JSON, Artifact, ArtifactState, Experiment, new_ulid, path_from_json
+from gridkeep.runs.archive import make_zip, parts_of
 from gridkeep.stores.keys import artifact_key, manifest_key
 from gridkeep.supervisor import manifest
 from tests.api.serving import Served
 from tests.support import wait_for
-from tests.unit.made import keep, make_run
+from tests.unit.made import keep, make_run, quiet_home
 
 
 def unzipped(answer: httpx.Response) -> zipfile.ZipFile:
@@ -293,3 +294,38 @@ def peak(served: Served) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) * 1024
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_more_than_an_old_zip_can_hold(tmp_path: Path) -> None:
+    """A file of 4.5 GB, and more files than two bytes can count: `zipfile` and `unzip` read both."""
+    with quiet_home(tmp_path / "home") as context:
+        run, [huge, many] = make_run(context, "zip-64", ["completed"] * 2)
+        made = keep(context, huge, b"zeros.csv", b"")
+        size, zeros = 4_500_000_000, hashlib.sha256()
+        with open(Path(context.home.store) / (made.key or ""), "r+b") as file:
+            file.truncate(size)
+            while piece := file.read(2**20):
+                zeros.update(piece)
+        context.catalog.record_artifacts(
+            huge.experiment_id, [replace(made, size=size, sha256=zeros.hexdigest())]
+        )
+        one = keep(context, many, b"one", b"1")
+        place = Path(context.home.store) / (one.key or "")
+        for number in range(70_000):
+            place.with_name(f"{number}").write_bytes(b"1")
+        each = [
+            replace(one, artifact_id=f"art_{new_ulid()}", path=b"%d" % n, key=f"{(one.key or '')[:-3]}{n}")
+            for n in range(70_000)
+        ]
+        context.catalog.record_artifacts(many.experiment_id, each)
+        with open(tmp_path / "64.zip", "wb") as out:
+            out.writelines(make_zip(context, parts_of(context, run, None, None)))
+    with zipfile.ZipFile(tmp_path / "64.zip") as opened:
+        assert len(opened.infolist()) == 70_004
+        assert opened.getinfo("zip-64/zip-64-exp0/zeros.csv").file_size == size
+        assert opened.testzip() is None
+    if shutil.which("unzip"):
+        done = subprocess.run(["unzip", "-tqq", tmp_path / "64.zip"], capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
