@@ -84,7 +84,10 @@ class Exchange:
         upstream.endheaders()
         at = 0
         for piece in self.body():
-            upstream.send(change(at, piece))
+            changed = change(at, piece)
+            if not self.left and self.proxy.is_gone(self):
+                raise Reset  # as a load balancer does: what nobody waits for is not done later
+            upstream.send(changed)
             at += len(piece)
         self.seen.reached = True
         return upstream.getresponse()
@@ -356,10 +359,14 @@ class Proxy:
     def wait(self, exchange: Exchange, seconds: float = 600.0) -> None:
         """Until `let_go`, or the client has gone away."""
         free, end = self._free, time.monotonic() + seconds
+        while not free.wait(0.05) and time.monotonic() < end and not self.is_gone(exchange):
+            pass
+
+    def is_gone(self, exchange: Exchange) -> bool:
+        """Whether its client has gone away."""
         gone = select.poll()
         gone.register(exchange._handler.connection, select.POLLRDHUP)
-        while not free.wait(0.05) and time.monotonic() < end and not gone.poll(0):
-            pass
+        return bool(gone.poll(0))
 
     def pause(self, seconds: float) -> None:
         self._free.wait(seconds)

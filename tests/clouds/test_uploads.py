@@ -112,6 +112,7 @@ def test_an_upload_that_vanished_begins_anew(able: Grid, place: Place) -> None:
 @pytest.mark.parametrize("size", [800_000, 40 * MIB], ids=["small", "large"])
 def test_a_file_that_changes_while_it_is_sent(size: int, able: Grid, place: Place) -> None:
     """What was sent of it is thrown away; it ends as it is."""
+    able = able.with_env(GRIDKEEP_STORE_TIMEOUT="60s")
     go = able.home.parent / "go"
     change = f"""
 while not os.path.exists({str(go)!r}):
