@@ -103,6 +103,7 @@ class Bench:
     def play(self, number: int, mlflow: str | None) -> None:
         with self._server(number) as server:
             self._environ = os.environ | server.environ
+            self._environ.pop("AWS_CA_BUNDLE", None)  # rclone cannot have it, and there is no TLS on loopback
             self._environ["RCLONE_S3_ENDPOINT"] = server.endpoint
             self._environ["S3_ENDPOINT_URL"] = self._environ["MLFLOW_S3_ENDPOINT_URL"] = server.endpoint
             turns = ["gridkeep", *self._peers, *(["mlflow"] if mlflow else [])]
