@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -11,8 +12,10 @@ import shutil
 import socket
 import stat
 import subprocess
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +138,44 @@ def test_what_is_not_there_is_named(served: Served) -> None:
         ("growing", "growing", None),
         (None, "missing", "lost"),
     }
+
+
+def test_an_archive_of_a_run_that_writes_on_agrees_with_its_manifest(served: Served) -> None:
+    """A file that is rewritten all the time is in it as its manifest says, or not at all."""
+    [experiment] = make_run(served.context, "zip-busy", ["running"])[1]
+    artifacts = [keep(served.context, experiment, b"%d" % number, b"0") for number in range(3)]
+    keep(served.context, experiment, b"large", os.urandom(3_000_000))
+    enough = threading.Event()
+
+    def rewrite() -> None:
+        catalog, store = served.context.catalog, served.context.store("local")
+        for version in itertools.count():
+            for artifact in artifacts:
+                if enough.is_set():
+                    return
+                content = b"%d" % version * 1000
+                away = replace(artifact, state=ArtifactState.PENDING, sha256=None)  # as the supervisor does
+                catalog.record_artifacts(experiment.experiment_id, [away])
+                store.put(artifact.key or "", io.BytesIO(content))
+                digest = hashlib.sha256(content).hexdigest()
+                now = replace(artifact, size=len(content), sha256=digest)
+                catalog.record_artifacts(experiment.experiment_id, [now])
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(rewrite)
+        try:
+            for _ in range(10):
+                found = contents(served.get("/v1/runs/zip-busy/archive"))
+                listed = lines(found.pop("zip-busy/zip-busy-exp0.manifest.jsonl"))[1:]
+                assert len(listed) == 4
+                assert {
+                    f"zip-busy/zip-busy-exp0/{line['path']}": line["sha256"]
+                    for line in listed
+                    if line["sha256"]
+                } == {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
+        finally:
+            enough.set()
+        writer.result()
 
 
 def test_a_folder_and_nothing_beside_it(served: Served) -> None:
