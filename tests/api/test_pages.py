@@ -241,6 +241,7 @@ def test_a_hundred_thousand_files_are_shown_in_parts(served: Served, person: htt
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
+        expect.set_options(timeout=60_000)  # ms; the machine may be busy
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
         yield browser
         browser.close()
@@ -250,6 +251,7 @@ def chromium() -> Iterator[Browser]:
 def cookies(served: Served, chromium: Browser) -> Any:
     """Those of a browser whose person has typed a key."""
     context = chromium.new_context()
+    context.set_default_timeout(60_000)
     page = context.new_page()
     page.goto(f"{served.url}/login")
     page.get_by_label("API key").fill(served.key())

@@ -176,19 +176,22 @@ class _Follower:
         seen, now = self._change, await run_in_threadpool(self._catalog.last_change)
         seen = seen if seen <= now else 0
         experiment = await run_in_threadpool(self._catalog.experiment, self._experiment_id)
-        page = [] if experiment is None else await run_in_threadpool(self._page, None)
+        page = [] if experiment is None else await self._page(None)
         while page and experiment:
             shapes = (one.to_json(experiment.name) for one in page if one.change > seen)
             if text := b"".join(_message("artifact", {"artifact": shape}, None) for shape in shapes):
                 yield text
             last = (page[-1].path or b"", page[-1].artifact_id)
-            page = await run_in_threadpool(self._page, last)
+            page = await self._page(last)
         self._change = now
         if experiment is not None:
             yield self._state_of(experiment)
 
-    def _page(self, after: tuple[bytes, str] | None) -> list[Artifact]:
-        return self._catalog.artifacts(self._experiment_id, after=after, limit=_PAGE)
+    async def _page(self, after: tuple[bytes, str] | None) -> list[Artifact]:
+        async with self._feed.readers:
+            return await run_in_threadpool(
+                self._catalog.artifacts, self._experiment_id, after=after, limit=_PAGE
+            )
 
     def _state_of(self, experiment: Experiment) -> bytes:
         self._final = not experiment.state.active

@@ -20,12 +20,13 @@ from starlette.concurrency import run_in_threadpool
 
 from gridkeep.api.channel import Channel, Signal
 from gridkeep.api.places import Places
-from gridkeep.errors import GridError, HomeError
+from gridkeep.errors import GridError
 from gridkeep.model import JSON, State
 from gridkeep.runs.context import Context
 
 HEARTBEAT = 15.0  # seconds of silence after which a follower is told that all is well
 _TICK = 0.1  # seconds between two looks
+_PAUSE = 1.0  # the same after one that failed
 _KEPT = 2000  # events, at least
 _PAGE = 200
 _READERS = 4  # followers that read the catalog at once
@@ -51,7 +52,7 @@ class Event:
 
 
 class Feed:
-    """Of one server. All but `_read` belongs to the event loop."""
+    """Of one server. All but `_read` belongs to the event loop. `readers` lets few followers read the catalog at once."""
 
     def __init__(self, context: Context, places: Places, closing: threading.Event) -> None:
         self._context = context
@@ -61,7 +62,7 @@ class Feed:
         self._channels: dict[str, Channel] = {}
         self._followers = 0
         self._task: asyncio.Task[None] | None = None
-        self._readers = asyncio.Semaphore(_READERS)
+        self.readers = asyncio.Semaphore(_READERS)
         self._events: list[Event] = []  # all there are after `_first`, up to `_last`
         self._first = self._last = 0
 
@@ -105,7 +106,7 @@ class Feed:
             begin = bisect_right(self._events, at, key=lambda event: event.number)
             events = self._events[begin : begin + _PAGE]
             return events, events[-1].number if events else at
-        async with self._readers:
+        async with self.readers:
             reached = self._last
             events, upto = await run_in_threadpool(self._read, at)
         return events, max(at, reached if upto is None else upto, events[-1].number if events else 0)
@@ -131,11 +132,9 @@ class Feed:
         while not self._closing.is_set():
             try:
                 full = await self._look()
-            except HomeError:  # the server leaves
-                break
             except GridError as error:
                 _log.warning("cannot follow the catalog", extra={"fields": {"reason": error.message}})
-                full = False
+                full = await asyncio.sleep(_PAUSE, False)
             await asyncio.sleep(0 if full else _TICK)
         for channel in self._channels.values():
             channel.news.tell()

@@ -17,6 +17,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from gridkeep.api.archive import query_bytes
 from gridkeep.api.auth import Call, NotLetIn, Reader, Writer
 from gridkeep.api.errors import status_of
 from gridkeep.api.html import page
@@ -166,12 +167,10 @@ def files(call: Reader, experiment: str) -> Response:
     live = call.catalog.last_change()
     found = _experiment(call, experiment)
     of_run = _run(call, found.run_id)
-    asked = _exact(call)
-    folder, mark = asked.get("path", b""), None
+    folder, after = query_bytes(call.request, "path") or b"", query_bytes(call.request, "after")
     if folder and not folder.endswith(b"/"):
         folder += b"/"
-    if "after" in asked:
-        mark = (asked["after"], asked.get("id", b"").decode(errors="replace"))
+    mark = None if after is None else (after, call.request.query_params.get("id", ""))
     return page(
         "files.html",
         user=call.user,
@@ -253,13 +252,6 @@ def _archive(run: Run, chosen: list[int] | None) -> str | None:
         return f"/v1/runs/{run.name}/archive"
     names = "&".join(f"experiment={run.name}-exp{i}" for i in chosen)
     return f"/v1/archive?{names}" if len(chosen) <= _NAMED else None
-
-
-def _exact(call: Call) -> dict[str, bytes]:
-    """The query's values as exact bytes: a path need not be UTF-8."""
-    query = call.request.scope["query_string"].decode("ascii", errors="replace")
-    pairs = (pair.partition("=") for pair in query.split("&"))
-    return {name: unquote_to_bytes(value.replace("+", " ")) for name, _, value in pairs}
 
 
 def _with(call: Call, **changed: object) -> str:

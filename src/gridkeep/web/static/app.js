@@ -81,6 +81,11 @@ addEventListener("change", countSelected);
 addEventListener("pageshow", countSelected);
 countSelected();
 
+for (const form of all("[data-do=find]"))
+  form.addEventListener("change", () => {
+    if (!("htmx" in window)) /** @type {HTMLFormElement} */ (form).requestSubmit();
+  });
+
 // ---------------------------------------------------------------------------------------------------------------- keys
 
 /** The row that has the focus, or none. */
@@ -176,17 +181,21 @@ function follow() {
   let last = live;
   /** @type {EventSource | undefined} */
   let source;
-  let waiting = false;
-  let due = 0;
+  let [stale, busy, rest] = [false, false, 0];
 
-  const soon = () => {
-    if (waiting) return;
-    waiting = true;
-    setTimeout(async () => {
-      due = Date.now() + 1000;
-      waiting = false; // what comes from now on may not be in the answer
+  /** Refreshes as often as there is news, but for most of the time leaves a server that is slow to others. */
+  const soon = async () => {
+    stale = true;
+    if (busy) return;
+    busy = true;
+    while (stale) {
+      await new Promise((done) => setTimeout(done, rest));
+      const begun = performance.now();
+      stale = false; // what comes from now on may not be in the answer
       await refresh().catch(() => {});
-    }, Math.max(0, due - Date.now()));
+      rest = Math.max(1000, 10 * (performance.now() - begun));
+    }
+    busy = false;
   };
   /** @param {string} word @param {string} state */
   const say = (word, state) => {
