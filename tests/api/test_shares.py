@@ -24,6 +24,7 @@ from tests.api.serving import Served
 from tests.api.test_access import visit
 from tests.unit.made import keep, make_run
 
+STRANGER = httpx.Client(timeout=60)  # has no key, no cookie, and patience with a busy machine
 PAGE = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 FILES = (
     b"_abs/tmp/x",
@@ -144,7 +145,7 @@ def test_its_token_is_nowhere_in_the_home(served: Served) -> None:
         with open(f"{home}/{name}", "rb") as file:
             text = file.read()
         assert token not in text
-    assert httpx.get(f"{served.url}/s/{token.decode()}").status_code == 200
+    assert STRANGER.get(f"{served.url}/s/{token.decode()}").status_code == 200
     assert token not in served.log.read_bytes()
 
 
@@ -170,7 +171,7 @@ def test_only_the_owner_or_an_admin_shares_and_ends(served: Served) -> None:
     assert listed(bob) == []
     for client in (bob, served.client(Role.READ, user="ann"), served.client(None)):
         assert client.delete(f"/v1/shares/{ids[0]}").status_code == 403
-    assert httpx.get(second["url"]).status_code == 200
+    assert STRANGER.get(second["url"]).status_code == 200
     assert ann.delete(f"/v1/shares/{ids[0]}").json()["state"] == "revoked"
     assert served.delete(f"/v1/shares/{ids[1]}").json()["state"] == "revoked"
 
@@ -228,7 +229,7 @@ def test_pages_of_the_listing(served: Served) -> None:
 )
 def test_a_page_only_for_those_who_name_it(served: Served, accept: str | None, as_page: bool) -> None:
     experiment = some_files(served)
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         del client.headers["accept"]
         headers = {} if accept is None else {"accept": accept}
         file = client.get(share_of(served, experiment, "out/a.txt"), headers=headers)
@@ -249,23 +250,23 @@ def test_the_bytes_of_each_kind_of_thing(served: Served) -> None:
         "out/a.txt", "out/deep/b.html", "out2/c", "raw", "_abs/tmp/x", "B\u00fccher \u20ac/100%.csv",
         f"_enc/{hashlib.sha256(FILES[-1]).hexdigest()}",
     }  # fmt: skip
-    assert names(httpx.get(shared(served, run_id=run))) == {f"{run}/{of}/{name}" for name in every}
-    assert names(httpx.get(share_of(served, experiment))) == {f"{of}/{name}" for name in every}
+    assert names(STRANGER.get(shared(served, run_id=run))) == {f"{run}/{of}/{name}" for name in every}
+    assert names(STRANGER.get(share_of(served, experiment))) == {f"{of}/{name}" for name in every}
     folder = share_of(served, experiment, "out")
     for address in (folder, f"{folder}/raw", f"{folder}/"):
-        assert names(httpx.get(address)) == {f"{of}/out/a.txt", f"{of}/out/deep/b.html"}
-    assert names(httpx.get(f"{folder}/raw", headers=PAGE)) == names(httpx.get(folder))
-    assert names(httpx.get(f"{folder}/deep")) == names(httpx.get(f"{folder}/raw?path=deep/"))
-    assert names(httpx.get(f"{folder}/deep")) == {f"{of}/out/deep/b.html"}
+        assert names(STRANGER.get(address)) == {f"{of}/out/a.txt", f"{of}/out/deep/b.html"}
+    assert names(STRANGER.get(f"{folder}/raw", headers=PAGE)) == names(STRANGER.get(folder))
+    assert names(STRANGER.get(f"{folder}/deep")) == names(STRANGER.get(f"{folder}/raw?path=deep/"))
+    assert names(STRANGER.get(f"{folder}/deep")) == {f"{of}/out/deep/b.html"}
     file = share_of(served, experiment, "out/deep/b.html")
-    part = httpx.get(f"{file}/raw", headers={"range": "bytes=4-7", **PAGE})
+    part = STRANGER.get(f"{file}/raw", headers={"range": "bytes=4-7", **PAGE})
     assert (part.status_code, part.content) == (206, b"deep")
     assert (
         "sandbox" in part.headers["content-security-policy"]
         and part.headers["x-content-type-options"] == "nosniff"
     )
-    assert httpx.get(f"{file}/raw?download=1").headers["content-disposition"].startswith("attachment")
-    assert httpx.head(file).headers["content-length"] == "15" and httpx.head(folder).status_code == 200
+    assert STRANGER.get(f"{file}/raw?download=1").headers["content-disposition"].startswith("attachment")
+    assert STRANGER.head(file).headers["content-length"] == "15" and STRANGER.head(folder).status_code == 200
 
 
 def test_every_file_has_an_address_below_the_link(served: Served) -> None:
@@ -274,9 +275,9 @@ def test_every_file_has_an_address_below_the_link(served: Served) -> None:
     for path in FILES:
         for base in (whole, f"{run}/{experiment.name}"):
             if (base, path) != (whole, b"raw"):
-                assert httpx.get(f"{base}/{quote(path)}").content == path
-        assert httpx.get(f"{whole}/raw?path={quote(path, safe='')}").content == path
-    assert names(httpx.get(f"{run}/{experiment.name}")) == names(httpx.get(whole))
+                assert STRANGER.get(f"{base}/{quote(path)}").content == path
+        assert STRANGER.get(f"{whole}/raw?path={quote(path, safe='')}").content == path
+    assert names(STRANGER.get(f"{run}/{experiment.name}")) == names(STRANGER.get(whole))
 
 
 def test_the_page_leads_to_every_file_and_folder_without_scripts(served: Served) -> None:
@@ -288,12 +289,12 @@ def test_the_page_leads_to_every_file_and_folder_without_scripts(served: Served)
         reason="<i>why",
     )
     served.context.catalog.record_artifacts(experiment.experiment_id, [lost])
-    page = httpx.get(share_of(served, experiment), headers=PAGE).text
+    page = STRANGER.get(share_of(served, experiment), headers=PAGE).text
     assert "This link works until" in page and experiment.name in page
     assert "&lt;i&gt;why" in page and "<i>why" not in page and "<b>" not in page.partition("</header>")[2]
     found, zips = set(), 0
     for href in set(map(unescape, re.findall(r'href="(/s/[^"]*)"', page))):
-        answer = httpx.get(served.url + href)
+        answer = STRANGER.get(served.url + href)
         assert answer.status_code == 200, href
         if answer.headers["content-type"] == "application/zip":
             zips += 1
@@ -301,12 +302,12 @@ def test_the_page_leads_to_every_file_and_folder_without_scripts(served: Served)
             found.add(answer.content)
     assert found == set(FILES)
     assert zips > 6
-    run = httpx.get(shared(served, run_id=experiment.run), headers=PAGE).text
+    run = STRANGER.get(shared(served, run_id=experiment.run), headers=PAGE).text
     assert re.search(rf'href="/s/[^"/]+/{experiment.name}/"', run)
     link = share_of(served, experiment, "out/a.txt")
-    file = httpx.get(link, headers=PAGE).text
+    file = STRANGER.get(link, headers=PAGE).text
     assert f"curl -OJ '{link}'" in unescape(file) and "/raw?path=out%2F'" in unescape(
-        httpx.get(f"{share_of(served, experiment)}/out", headers=PAGE).text
+        STRANGER.get(f"{share_of(served, experiment)}/out", headers=PAGE).text
     )
     assert hashlib.sha256(b"out/a.txt").hexdigest() in file and "9 B" in file
 
@@ -323,7 +324,7 @@ def test_a_large_folder_comes_in_pages(served: Served) -> None:
     )
     address, seen = urlsplit(share_of(served, experiment)).path, []
     while address:
-        page = httpx.get(served.url + address, headers=PAGE).text
+        page = STRANGER.get(served.url + address, headers=PAGE).text
         seen += re.findall(r'class="nm cut" href="[^"]*/(x/\d+)"', page)
         following = re.search(r'href="([^"]*\?after=[^"]*)"', page)
         address = unescape(following[1]) if following else ""
@@ -344,7 +345,7 @@ OUTSIDE = [
 def test_no_path_leads_out_of_the_scope(served: Served, path: str) -> None:
     """Asked for as it stands: no client tidies it up."""
     url = urlsplit(share_of(served, some_files(served), "out"))
-    connection = http.client.HTTPConnection(url.netloc, timeout=30)
+    connection = http.client.HTTPConnection(url.netloc, timeout=60)
     addresses = [f"{url.path}/{path}"]
     if path.lower() != "deep%2fb.html":  # in a parameter that is how a slash is written
         addresses.append(f"{url.path}/raw?path={path}")
@@ -360,18 +361,18 @@ def test_strangers_are_not_told_where_things_lie(served: Served) -> None:
     made = keep(served.context, experiment, b"out/a.txt", b"1")
     (Path(served.context.home.store) / (made.key or "")).unlink()
     for link in (share_of(served, experiment), share_of(served, experiment, "out/a.txt")):
-        answer = httpx.get(link)
+        answer = STRANGER.get(link)
         assert answer.status_code == 503 and "just now" in answer.json()["detail"]
         assert served.context.home.path not in answer.text
-    page = httpx.get(share_of(served, experiment, "out/a.txt"), headers=PAGE)
+    page = STRANGER.get(share_of(served, experiment, "out/a.txt"), headers=PAGE)
     assert page.status_code == 200 and served.context.home.path not in page.text
 
 
 def test_a_file_is_all_that_its_link_opens(served: Served) -> None:
     link = share_of(served, some_files(served), "out/a.txt")
     for path in ("a.txt", "b.html", "../raw", "..%2fraw", "out/a.txt", "deep/b.html"):
-        assert httpx.get(f"{link}/{path}").status_code == 404
-        assert httpx.get(f"{link}/raw?path={path}").status_code == 404
+        assert STRANGER.get(f"{link}/{path}").status_code == 404
+        assert STRANGER.get(f"{link}/raw?path={path}").status_code == 404
 
 
 def test_a_run_is_all_that_its_link_opens(served: Served) -> None:
@@ -385,14 +386,14 @@ def test_a_run_is_all_that_its_link_opens(served: Served) -> None:
         mine.run,
         f"{mine.run}-exp00",
     ):
-        assert httpx.get(f"{link}/{name}").status_code == 404
-        assert httpx.get(f"{link}/{name}/out/a.txt").status_code == 404
+        assert STRANGER.get(f"{link}/{name}").status_code == 404
+        assert STRANGER.get(f"{link}/{name}/out/a.txt").status_code == 404
 
 
 def test_a_link_is_no_key(served: Served) -> None:
     token = share_of(served, some_files(served)).rpartition("/")[2]
     for headers in ({"x-api-key": token}, {"authorization": f"Bearer {token}"}):
-        assert httpx.get(f"{served.url}/v1/runs", headers=headers).status_code == 403
+        assert STRANGER.get(f"{served.url}/v1/runs", headers=headers).status_code == 403
 
 
 def test_a_token_that_was_changed_opens_nothing(served: Served) -> None:
@@ -410,9 +411,9 @@ def test_a_token_that_was_changed_opens_nothing(served: Served) -> None:
         "x" * 5000,
     ):
         for address in (f"/s/{wrong}", f"/s/{wrong}/raw", f"/s/{wrong}/out/a.txt"):
-            answer = httpx.get(served.url + address)
+            answer = STRANGER.get(served.url + address)
             assert (answer.status_code, answer.json()["detail"]) == (404, "There is no such link.")
-    page = httpx.get(f"{served.url}/s/{swapped}", headers=PAGE)
+    page = STRANGER.get(f"{served.url}/s/{swapped}", headers=PAGE)
     assert page.status_code == 404 and "There is no such link." in page.text
 
 
@@ -420,8 +421,8 @@ def test_a_token_that_was_changed_opens_nothing(served: Served) -> None:
 
 
 def all_ways(link: str) -> list[httpx.Response]:
-    asked = [httpx.get(f"{link}{way}") for way in ("", "/raw", "/out/a.txt", "/raw?path=out/a.txt")]
-    return [*asked, httpx.get(link, headers=PAGE), httpx.head(link)]
+    asked = [STRANGER.get(f"{link}{way}") for way in ("", "/raw", "/out/a.txt", "/raw?path=out/a.txt")]
+    return [*asked, STRANGER.get(link, headers=PAGE), STRANGER.head(link)]
 
 
 def test_a_link_that_has_ended_says_so(served: Served) -> None:
@@ -454,13 +455,13 @@ def test_a_link_dies_with_what_it_leads_to(served: Served) -> None:
     run = shared(served, run_id=experiment.run)
     links = [share_of(served, experiment, path) for path in (None, "out", "out/a.txt")]
     for link in (run, *links):
-        assert httpx.get(link).status_code == 200
+        assert STRANGER.get(link).status_code == 200
     served.context.catalog.begin_delete([experiment.experiment_id])
     for _ in range(2):
         for link in links:
             assert {answer.status_code for answer in all_ways(link)} == {404}
-        assert httpx.get(f"{run}/{experiment.name}").status_code == 404
-        assert names(httpx.get(run)) == {f"{experiment.run}/{other.name}/out/a.txt"}
+        assert STRANGER.get(f"{run}/{experiment.name}").status_code == 404
+        assert names(STRANGER.get(run)) == {f"{experiment.run}/{other.name}/out/a.txt"}
         finish_deletions(served.context)
     assert served.get(f"/v1/shares?run_id={experiment.run}").json()[0]["scope"] == "run"
     assert served.delete(f"/v1/runs/{experiment.run}").status_code == 202
@@ -475,21 +476,21 @@ def test_a_file_that_its_run_removed_is_not_there_any_more(served: Served) -> No
     served.context.catalog.record_artifacts(
         experiment.experiment_id, [replace(artifact, state=ArtifactState.REMOVED)]
     )
-    assert httpx.get(link).status_code == httpx.get(f"{folder}/a.txt").status_code == 404
+    assert STRANGER.get(link).status_code == STRANGER.get(f"{folder}/a.txt").status_code == 404
     again = keep(served.context, experiment, b"out/a.txt", b"new")
-    assert httpx.get(link).content == b"new" and again.artifact_id != artifact.artifact_id
+    assert STRANGER.get(link).content == b"new" and again.artifact_id != artifact.artifact_id
 
 
 def test_opens_are_counted(served: Served) -> None:
     experiment = some_files(served)
     link, begun = share_of(served, experiment, "out"), time.time()
-    httpx.get(link)
-    httpx.get(link, headers=PAGE)
-    httpx.get(f"{link}/a.txt")
-    httpx.get(f"{link}/a.txt", headers={"range": "bytes=0-1"})
-    httpx.get(f"{link}/a.txt", headers={"range": "bytes=2-3"})  # goes on with what was opened before
-    httpx.head(link)
-    httpx.get(f"{link}/nothing")
+    STRANGER.get(link)
+    STRANGER.get(link, headers=PAGE)
+    STRANGER.get(f"{link}/a.txt")
+    STRANGER.get(f"{link}/a.txt", headers={"range": "bytes=0-1"})
+    STRANGER.get(f"{link}/a.txt", headers={"range": "bytes=2-3"})  # goes on with what was opened before
+    STRANGER.head(link)
+    STRANGER.get(f"{link}/nothing")
     [listed] = served.get(f"/v1/shares?run_id={experiment.run}").json()
     assert listed["opens"] == 4
     share = served.context.catalog.share(listed["share_id"])

@@ -7,7 +7,7 @@ import binascii
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from starlette.responses import JSONResponse, Response
 
 from gridkeep.api.auth import Call, Reader, Writer
@@ -54,7 +54,7 @@ class Wanted(BaseModel):
 
     @field_validator("path_b64")
     @classmethod
-    def _is_base64(cls, value: str | None, _: ValidationInfo) -> str | None:
+    def _is_base64(cls, value: str | None) -> str | None:
         try:
             base64.b64decode(value or "", validate=True)
         except (binascii.Error, ValueError):
