@@ -349,6 +349,7 @@ def test_no_path_leads_out_of_the_scope(served: Served, path: str) -> None:
     addresses = [f"{url.path}/{path}"]
     if path.lower() != "deep%2fb.html":  # in a parameter that is how a slash is written
         addresses.append(f"{url.path}/raw?path={path}")
+    addresses += [f"/s%2F{url.path[3:]}/{path}", f"{url.path}%2F{path}", f"/s%2F{url.path[3:]}%2F{path}"]
     for address in addresses:
         connection.request("GET", address)
         answer = connection.getresponse()

@@ -90,7 +90,7 @@ def opened_below(
     catalog = site_of(request).context.catalog
 
     def find(top: Place) -> Place:
-        exact = _exact(request)
+        exact = _exact(request, token)
         return below(catalog, top, exact) if exact else top
 
     return _opened(request, token, find, download=download, after=after)
@@ -158,11 +158,11 @@ def _wants_page(request: Request) -> bool:
     return False
 
 
-def _exact(request: Request) -> bytes:
+def _exact(request: Request, token: str) -> bytes:
     """The path after the token, byte for byte. Raises NotFound where a name in it would hold a slash."""
-    _, _, _, *rest = request.scope["raw_path"].split(b"/", 3)
-    names = [unquote_to_bytes(name) for name in b"".join(rest).split(b"/")]
-    if any(b"/" in name for name in names):
+    before, written = f"/s/{token}/".encode(), request.scope["raw_path"]
+    names = [unquote_to_bytes(name) for name in written.removeprefix(before).split(b"/")]
+    if not written.startswith(before) or any(b"/" in name for name in names):
         raise NotFound("This link has nothing there.")
     return b"/".join(names)
 
