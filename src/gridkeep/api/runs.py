@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -22,14 +23,17 @@ from gridkeep.api.shapes import (
     states_of,
     status_of,
 )
-from gridkeep.errors import Conflict
+from gridkeep.api.site import Site
+from gridkeep.errors import Conflict, GridError
 from gridkeep.model import JSON, Run, State
-from gridkeep.runs import dispatch
 from gridkeep.runs.access import note
-from gridkeep.runs.context import Context
+from gridkeep.runs.delete import begin
+from gridkeep.runs.pick import pick
 from gridkeep.runs.stop import stop
 
 router = APIRouter(tags=["runs"])
+
+_log = logging.getLogger("gridkeep.api")
 
 _PAGE = 100
 _ERRORS = 1000  # experiments of a failed run that are looked at for what went wrong
@@ -70,9 +74,9 @@ def cancel(call: Writer, run_id: str) -> JSON:
     """Stops it: asked for when this answers. Its files are kept."""
     run = the_run(call.catalog, run_id)
     call.must_own(run, "ends")
-    if run.state.active:
+    if run.state.active and run.run_id not in call.site.stopping:
         asked = threading.Event()
-        threading.Thread(target=_stop, args=(call.context, run, asked), daemon=True).start()
+        threading.Thread(target=_stop, args=(call.site, run, asked), daemon=True).start()
         asked.wait(_ASKED)
     return _full(call, the_run(call.catalog, run_id))
 
@@ -88,18 +92,23 @@ def delete(call: Writer, run_id: str) -> JSON:
             f"{run.name} is still {run.state}: what is active is not deleted.",
             f"Stop it first: POST /v1/runs/{run.run_id}/cancel.",
         )
-    experiments = call.catalog.experiments(run.run_id)
-    gone = {"files": run.artifacts, "bytes": run.bytes, "experiments": len(experiments)}
+    picked = pick(call.context, [run.run_id], "run")
+    gone = {"files": run.artifacts, "bytes": run.bytes, "experiments": len(picked.experiments)}
+    begin(call.context, picked)
     note(call.catalog, call.user, "run.delete", run.run_id, name=run.name, **gone)
-    call.catalog.begin_delete([experiment.experiment_id for experiment in experiments])
-    dispatch.wake(call.context.home, call.catalog)
     return {"run_id": run.run_id, "name": run.name, **gone}
 
 
-def _stop(context: Context, run: Run, asked: threading.Event) -> None:
+def _stop(site: Site, run: Run, asked: threading.Event) -> None:
+    """Sees a stop through; `asked` is set when all have been told."""
+    site.stopping.add(run.run_id)
     try:
-        stop(context, context.catalog.experiments(run.run_id), waiting=lambda _: asked.set())
+        experiments = site.context.catalog.experiments(run.run_id)
+        stop(site.context, experiments, waiting=lambda _: asked.set())
+    except GridError as error:
+        _log.warning("a stop was not seen through", extra={"fields": {"reason": error.message}})
     finally:
+        site.stopping.discard(run.run_id)
         asked.set()
 
 

@@ -32,6 +32,7 @@ class Site:
     places: Places = field(init=False)
     feed: Feed = field(init=False)
     throttle: Throttle = field(default_factory=Throttle)
+    stopping: set[str] = field(default_factory=set)  # runs that are being stopped, by run_id
     closing: threading.Event = field(default_factory=threading.Event)  # set when the server is told to end
 
     def __post_init__(self) -> None:

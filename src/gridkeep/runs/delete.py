@@ -19,6 +19,7 @@ from gridkeep.catalog.base import Catalog
 from gridkeep.errors import Conflict, GridError, NoCredentials, NotFound, StoreDenied, StoreError
 from gridkeep.files import is_locked, take_lock
 from gridkeep.model import Experiment
+from gridkeep.runs import dispatch
 from gridkeep.runs.context import Context
 from gridkeep.runs.pick import Picked
 from gridkeep.runs.stop import stop
@@ -78,6 +79,16 @@ def delete(
                         time.sleep(_LOOK_EVERY)
                 return erased
         time.sleep(_LOOK_EVERY)
+
+
+def begin(context: Context, picked: Picked) -> None:
+    """Hides the picked experiments, and leaves the rest to the engine, which it wakes. Raises Conflict when one is active,
+    StoreDenied or NoCredentials where nothing could be removed."""
+    if active := [one for one in picked.experiments.values() if one.state.active]:
+        raise still_active(active)
+    _look_in(context, picked)
+    context.catalog.begin_delete(list(picked.experiments))
+    dispatch.wake(context.home, context.catalog)
 
 
 def _look_in(context: Context, picked: Picked) -> None:
