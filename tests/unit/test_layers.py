@@ -14,7 +14,18 @@ import gridkeep
 SOURCE = Path(gridkeep.__file__).parent
 MODULES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
 
-SLOW = {"asyncio", "email", "fastapi", "http", "pathspec", "pydoc", "rich", "sqlite3", "urllib.request", "yaml"}
+SLOW = {
+    "asyncio",
+    "email",
+    "fastapi",
+    "http",
+    "pathspec",
+    "pydoc",
+    "rich",
+    "sqlite3",
+    "urllib.request",
+    "yaml",
+}
 
 
 def imported_by(*args: str, home: Path) -> set[str]:
