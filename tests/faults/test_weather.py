@@ -74,7 +74,7 @@ def test_what_lay_in_memory_is_stored_or_missed_but_not_removed(grid: Grid, memo
     assert found["begun"] == "missing" or one["missing"] == 0
     for artifact in grid.json("artifacts", "r-exp0"):
         if artifact["state"] == "missing":
-            assert "memory of its machine" in artifact["reason"]
+            assert "it lay in memory" in artifact["reason"]
     grid("verify", "--deep", "r-exp0")
 
 
@@ -92,17 +92,28 @@ def test_it_starts_again_in_the_same_working_copy(grid: Grid) -> None:
     assert (one["state"], one["attempt"], one["artifacts"]) == ("completed", 2, 2)
 
 
-def test_an_end_that_was_noted_stands(grid: Grid) -> None:
+def test_an_end_that_was_noted_stands(grid: Grid, memory: Path) -> None:
     """The store is away, so that the machine goes down between the script's end and that of the experiment."""
-    (grid.cwd / "script.py").write_text("open('made', 'w').write('x'); raise SystemExit(3)")
+    (grid.cwd / "script.py").write_text(
+        "import pathlib, sys\n"
+        "memory = pathlib.Path(sys.argv[1])\n"
+        "pathlib.Path('made').write_text('x')\n"
+        "(memory / 'gone').write_text('x')\n"
+        "(memory / 'removed').write_text('x')\n"
+        "(memory / 'removed').unlink()\n"
+        "raise SystemExit(3)\n"
+    )
     grid("status")
     (grid.home / "store").rename(grid.home / "away")
-    grid("run", "--name", "r", "script.py")
+    grid("run", "--name", "r", "--strategy", "none", "script.py", memory)
     wait_for(lambda: grid.json("status", "r")[0]["state"] == "syncing")
     assert not weather.restart(grid, grid.cwd.parent)
     (grid.home / "away").rename(grid.home / "store")
     (one,) = grid.finished("r")
-    assert (one["state"], one["exit_code"], one["artifacts"]) == ("failed", 3, 1)
+    assert (one["state"], one["exit_code"], one["artifacts"], one["missing"]) == ("failed", 3, 1, 1)
+    found = {each["path"].rpartition("/")[2]: each["state"] for each in grid.json("artifacts", "r-exp0")}
+    assert found.pop("removed", "removed") == "removed"
+    assert found == {"made": "stored", "gone": "missing"}
 
 
 def test_a_run_that_ended_before_it_began(grid: Grid) -> None:

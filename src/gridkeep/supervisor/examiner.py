@@ -131,9 +131,9 @@ class Examiner:
 
     def _went_with_its_machine(self, entry: Entry) -> None:
         entry.phase, entry.due, entry.dirty = Phase.MISSING, None, True
-        entry.reason = "it lay in the memory of its machine, which went away before it was stored"
+        entry.reason = "it lay in memory and is gone, and the run did not remove it"
         if entry.sha256:
-            entry.reason = "it lay in the memory of its machine; what was stored may be an earlier version"
+            entry.reason += "; what was stored may be an earlier version"
         self._ledger.put(entry)
 
     def _withdraw(self, entry: Entry) -> None:

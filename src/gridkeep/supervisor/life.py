@@ -165,15 +165,15 @@ class Life:
         """Whether the script went away with all that could have told how: its machine was lost."""
         return self._session.started() is not None and self._session.ending() is None
 
-    def _note_loss(self) -> None:
-        if self._is_lost() and self._mode() in _SEEING:
-            memory.note_loss(self._ledger)
+    def _note_all_told(self) -> None:
+        if self._mode() in _SEEING:
+            memory.all_told(self._ledger)
 
     def _start_again(self) -> None:
         """Another attempt in the same working copy, after all that the lost one wrote has been noted."""
         self._end_orphans()
         self._keeper.read_to_the_end(self._session)
-        self._note_loss()
+        self._note_all_told()
         self._update(attempt=self._experiment.attempt + 1)
         self._session = self._open_session()
 
@@ -324,7 +324,7 @@ class Life:
     def _sweep(self) -> None:
         """What the journal still holds, then whatever differs in the working copy and is not known."""
         self._keeper.read_to_the_end(self._session)
-        self._note_loss()
+        self._note_all_told()
         if not self._ledger.fact("swept"):
             if self._mode() == "watch":
                 self._lookout.finish()

@@ -1,6 +1,6 @@
-"""What a machine that went down took with it: files that lay in its memory, as in /dev/shm.
+"""Files that lay in memory, as in /dev/shm, and are gone although the run did not remove them: their machine went down.
 
-Nobody removed them, so they are not called removed: what was stored of them stays, and what was not is named as missing.
+They are not called removed: what was stored of them stays, and what was not is named as missing.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import os
 from gridkeep.supervisor.entry import Entry
 from gridkeep.supervisor.ledger import Ledger
 
-_FACT = "machine_lost"
+_FACT = "all_told"
 _KINDS = {b"tmpfs", b"ramfs"}
 
 
-def note_loss(ledger: Ledger) -> None:
-    """The script went away with all that could have told how, and every record of its calls was read."""
+def all_told(ledger: Ledger) -> None:
+    """No call of the run's was made but those whose records were read."""
     ledger.set_fact(_FACT, 1)
 
 
