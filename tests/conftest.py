@@ -22,6 +22,14 @@ BIN = Path(sys.executable).parent
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long forms are skipped unless they are asked for."""
+    if "long" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="the long form: run with -m long"))
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A GRIDKEEP_HOME of the test's own (not made yet); whatever runs in it is killed at the end."""

@@ -339,10 +339,8 @@ def peak(served: Served) -> int:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_more_than_an_old_zip_can_hold(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_more_than_an_old_zip_can_hold(tmp_path: Path) -> None:
     """A file of 4.5 GB, and more files than two bytes can count: `zipfile` and `unzip` read both."""
-    if "long" not in request.config.option.markexpr:
-        pytest.skip("the long form: run with -m long")
     with quiet_home(tmp_path / "home") as context:
         run, [huge, many] = make_run(context, "zip-64", ["completed"] * 2)
         made = keep(context, huge, b"zeros.csv", b"")

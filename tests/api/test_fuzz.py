@@ -32,11 +32,7 @@ def filled(served: Served) -> None:
 
 
 @pytest.mark.parametrize("examples", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
-def test_no_call_is_answered_with_a_fault(
-    served: Served, examples: int, request: pytest.FixtureRequest
-) -> None:
-    if examples == LONG and "long" not in request.config.option.markexpr:
-        pytest.skip("the long form: run with -m long")
+def test_no_call_is_answered_with_a_fault(served: Served, examples: int) -> None:
     found = operations(served)
     assert len(found) > 20
     key = served.key()

@@ -25,9 +25,7 @@ def test_nothing_is_lost_whatever_the_weather(seed: str, server: Service, tmp_pa
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_nothing_is_lost_for_long(request: pytest.FixtureRequest, server: Service, tmp_path: Path) -> None:
-    if "long" not in request.config.option.markexpr:
-        pytest.skip("the long form: -m long")
+def test_nothing_is_lost_for_long(server: Service, tmp_path: Path) -> None:
     seed = os.urandom(4).hex()
     for number in range(50):
         test_nothing_is_lost_whatever_the_weather(f"{seed}/{number}", server, tmp_path / str(number))

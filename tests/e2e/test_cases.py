@@ -273,8 +273,6 @@ def test_case(request: pytest.FixtureRequest, batch: Batch, name: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("user", USERS)
 def test_long_case(request: pytest.FixtureRequest, mode: str, user: str) -> None:
-    if "long" not in request.config.option.markexpr:
-        pytest.skip("the long form: -m long")
     names = [name for name, each in CASES.items() if each.long]
     with new_batch(request, mode, user, names) as batch:
         for name in names:
