@@ -51,8 +51,24 @@ PEERS: dict[str, tuple[list[str], list[str]]] = {  # commands up and down, {loca
         ["copy", ":s3,env_auth,provider=Other:{prefix}", "{local}", "--transfers=16"],
     ),
     "aws": (
-        ["s3", "cp", "--recursive", "--only-show-errors", "{local}", "s3://{prefix}/"],
-        ["s3", "cp", "--recursive", "--only-show-errors", "s3://{prefix}/", "{local}"],
+        [
+            "s3",
+            "cp",
+            "--recursive",
+            "--only-show-errors",
+            "--endpoint-url={endpoint}",
+            "{local}",
+            "s3://{prefix}/",
+        ],
+        [
+            "s3",
+            "cp",
+            "--recursive",
+            "--only-show-errors",
+            "--endpoint-url={endpoint}",
+            "s3://{prefix}/",
+            "{local}",
+        ],
     ),
     "mlflow": (
         ["-c", MLFLOW_UP, "{local}", "s3://{prefix}"],
@@ -167,7 +183,10 @@ class Bench:
         for way, words, local in (("up", up, self._source), ("down", down, target)):
             local.mkdir(exist_ok=True)
             filled = (
-                word.replace("{local}", str(local)).replace("{prefix}", f"{BUCKET}/{name}") for word in words
+                word.replace("{local}", str(local))
+                .replace("{prefix}", f"{BUCKET}/{name}")
+                .replace("{endpoint}", self._environ["S3_ENDPOINT_URL"])
+                for word in words
             )
             self._note(name, way, program, *filled)
 
