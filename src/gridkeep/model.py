@@ -102,6 +102,11 @@ class Cluster:
     endpoint: str | None = None
     region: str | None = None
 
+    @property
+    def uri(self) -> str:
+        """Its store's, with a trailing slash, for people."""
+        return f"{self.store.rstrip('/')}/"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:

@@ -195,7 +195,7 @@ def _options(store: str, endpoint: str | None) -> str:
 
 
 def _store(checked: Checked) -> Finding:
-    facts = {"cluster": checked.cluster.name, "uri": f"{checked.cluster.store.rstrip('/')}/"}
+    facts = {"cluster": checked.cluster.name, "uri": checked.cluster.uri}
     level = "ok" if checked.error is None else "failed"
     return Finding(f"store {checked.cluster.name}", level, checked.sentence(), facts)
 

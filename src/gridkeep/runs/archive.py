@@ -21,8 +21,9 @@ from typing import IO
 
 from stream_zip import ZIP_AUTO, MemberFile, stream_zip
 
-from gridkeep.errors import ObjectMissing, StoreError, StoreUnavailable
+from gridkeep.errors import StoreError, StoreUnavailable
 from gridkeep.model import JSON, Artifact, ArtifactState, Experiment, Run
+from gridkeep.runs.artifact_bytes import open_bytes
 from gridkeep.runs.context import Context
 from gridkeep.runs.select import Selection, Target, each_artifact, find_targets
 from gridkeep.stores.base import Store
@@ -203,14 +204,8 @@ class _Reader:
         raise StoreUnavailable(f"{artifact.artifact_id} is being replaced all the time.", "Try again.")
 
     def _content(self, artifact: Artifact) -> Iterator[bytes]:
-        assert artifact.key is not None and artifact.sha256 is not None
-        try:
-            return _verified(self._store.get(artifact.key), artifact.sha256)
-        except ObjectMissing:
-            raise StoreUnavailable(
-                f"The bytes of {artifact.artifact_id} are not in the store {self._store.uri} now.",
-                "`grid verify` says more.",
-            ) from None
+        assert artifact.sha256 is not None
+        return _verified(open_bytes(self._store, artifact), artifact.sha256)
 
 
 def _is_kept(artifact: Artifact) -> bool:

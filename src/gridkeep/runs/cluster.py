@@ -93,8 +93,7 @@ def store_uri(text: str) -> str:
 
 def place(cluster: Cluster) -> str:
     """Where its store is, for people."""
-    store = f"{cluster.store.rstrip('/')}/"
-    return f"{store} at {cluster.endpoint}" if cluster.endpoint else store
+    return f"{cluster.uri} at {cluster.endpoint}" if cluster.endpoint else cluster.uri
 
 
 def _endpoint(text: str | None) -> str | None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from gridkeep.catalog.base import Catalog
 from gridkeep.errors import Conflict, GridError, NoCredentials, NotFound, StoreDenied, StoreError
 from gridkeep.files import is_locked, take_lock
 from gridkeep.model import Experiment
@@ -23,7 +22,6 @@ from gridkeep.runs import dispatch
 from gridkeep.runs.context import Context
 from gridkeep.runs.pick import Picked
 from gridkeep.runs.stop import stop
-from gridkeep.settings import Home
 from gridkeep.stores import open_store
 from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import experiment_prefix
@@ -119,11 +117,6 @@ def finish_deletions(context: Context) -> Erased:
                 with suppress(GridError, OSError):
                     _erase_unknown(context, read_mark(context.home, ulid), erased)
     return erased
-
-
-def is_pending(home: Home, catalog: Catalog) -> bool:
-    """Whether a deletion was begun and is not finished."""
-    return bool(catalog.deleting() or marked(home))
 
 
 def still_active(active: list[Experiment]) -> GridError:

@@ -35,7 +35,12 @@ def wake(home: Home, catalog: Catalog, environ: Mapping[str, str] | None = None)
 
 def has_work(home: Home, catalog: Catalog) -> bool:
     """Whether there are experiments to be executed, or deletions to be finished."""
-    return bool(catalog.has_unfinished() or catalog.deleting() or marked(home))
+    return catalog.has_unfinished() or has_deletions(home, catalog)
+
+
+def has_deletions(home: Home, catalog: Catalog) -> bool:
+    """Whether a deletion was begun and is not finished."""
+    return bool(catalog.deleting() or marked(home))
 
 
 def start(home: Home) -> None:

@@ -22,7 +22,7 @@ from gridkeep.files import take_lock
 from gridkeep.model import Experiment, Run, State
 from gridkeep.runs import delete
 from gridkeep.runs.context import Context, open_context
-from gridkeep.runs.dispatch import has_work
+from gridkeep.runs.dispatch import has_deletions, has_work
 from gridkeep.settings import parse_size
 from gridkeep.supervisor.cleanup import clean, clean_abandoned, clean_run_of
 
@@ -67,7 +67,7 @@ class Dispatcher:
             try:
                 if self._catalog.is_newer():
                     return
-                if delete.is_pending(self._home, self._catalog):
+                if has_deletions(self._home, self._catalog):
                     delete.finish_deletions(self._context)
                 if not is_clean:
                     self._clean_leftovers()

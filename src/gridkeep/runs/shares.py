@@ -12,11 +12,13 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 
+from gridkeep.catalog.access import Role
 from gridkeep.catalog.base import Catalog
 from gridkeep.catalog.shares import Share
-from gridkeep.errors import Conflict, Gone, GridError, NotFound
+from gridkeep.errors import Forbidden, Gone, GridError, NotFound
 from gridkeep.model import JSON, Artifact, ArtifactState, Experiment, Run, iso, new_ulid, path_json
 from gridkeep.runs.access import Caller, digest_of, note
+from gridkeep.runs.artifact_bytes import no_bytes
 from gridkeep.settings import Settings, parse_duration
 from gridkeep.terminal import printable
 
@@ -56,8 +58,7 @@ def find_place(catalog: Catalog, run: Run, experiment: Experiment | None, path: 
             f"`grid ls {experiment.name}` shows its files.",
         )
     if place.artifact is not None and not place.artifact.downloadable:
-        reason = f" ({place.artifact.reason})" if place.artifact.reason else ""
-        raise Conflict(f"{place.name} has no bytes in the store: it is {place.artifact.state}{reason}.")
+        raise no_bytes(place.name, place.artifact)
     return place
 
 
@@ -131,7 +132,30 @@ def revoke(catalog: Catalog, share: Share, *, by: str) -> Share:
 
 def may_end(caller: Caller, share: Share, run: Run) -> bool:
     """Who made it may, and whoever may change the run."""
-    return caller.may_change(run) or caller.user == share.created_by
+    made_it = caller.user == share.created_by and caller.role.allows(Role.WRITE)
+    return made_it or caller.may_change(run)
+
+
+def end_share(catalog: Catalog, word: str, caller: Caller) -> Share:
+    """Revokes the link of that id, address or token; as it is then. Raises NotFound, or Forbidden."""
+    share = find_share(catalog, word)
+    run = catalog.run(share.run_id)
+    if run is None:
+        raise NotFound(_NO_LINK)
+    if not may_end(caller, share, run):
+        raise Forbidden(
+            f"This link is {share.created_by}'s.", "Only who made it, its run's owner or an admin revokes it."
+        )
+    return revoke(catalog, share, by=caller.user)
+
+
+def shares_for(
+    catalog: Catalog, caller: Caller, *, run_id: str | None, before: str | None, limit: int
+) -> list[Share]:
+    """The links that the caller made, and those to the caller's runs (an admin: all), newest first; also those that have
+    ended or were revoked. `before`: the share_id after which the page starts."""
+    user = None if caller.role is Role.ADMIN else caller.user
+    return catalog.shares(user=user, run_id=run_id, before=before, limit=limit)
 
 
 def share_json(share: Share, run: Run, experiment: Experiment | None) -> JSON:

@@ -110,7 +110,7 @@ def submit(context: Context, request: Request) -> Submission:
         _check_copied(request.script, program, copy)
     spec = replace(spec, root=root, workdir=workdir, linked=copy.linked if copy else [])
     submission = _new_run(context, request, cluster, spec, combinations.combinations)
-    submission = replace(submission, store=f"{place.store.rstrip('/')}/", copy=copy, notes=notes)
+    submission = replace(submission, store=place.uri, copy=copy, notes=notes)
     if request.dry_run:
         return replace(submission, notes=[*notes, *(copy.warnings if copy else [])])
     with submitting(context.home, submission.run.ulid):

@@ -66,7 +66,7 @@ class _Renewed:
     trouble of the store like any other; and anew when other credentials were kept, or when they were refused."""
 
     def __init__(self, home: Home, settings: Settings, cluster: Cluster, run_ulid: str) -> None:
-        self.uri = f"{cluster.store.rstrip('/')}/"
+        self.uri = cluster.uri
         self.prefix = self.uri.partition("://")[2].partition("/")[2]
         self._home, self._cluster, self._run_ulid = home, cluster, run_ulid
         self._timeout = settings.store_timeout
