@@ -78,6 +78,37 @@ def test_what_lay_in_memory_is_stored_or_missed_but_not_removed(grid: Grid, memo
     grid("verify", "--deep", "r-exp0")
 
 
+def test_a_file_in_memory_that_was_written_by_its_other_name(grid: Grid, memory: Path) -> None:
+    """The one name was stored before; the other not, or in another version."""
+    (grid.cwd / "script.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "memory = pathlib.Path(sys.argv[1])\n"
+        "for name in ('linked', 'same'): (memory / name).write_text(name)\n"
+        "os.link(memory / 'same', memory / 'twin')\n"
+        "while not (memory / 'go').exists(): time.sleep(0.01)\n"
+        "os.link(memory / 'linked', memory / 'other')\n"
+        "(memory / 'other').write_text('again')\n"
+        "pathlib.Path('done').touch()\n"
+        "time.sleep(60)\n"
+    )
+    grid("run", "--name", "r", "--strategy", "none", "script.py", memory)
+
+    def states() -> dict[str, str]:
+        return {one["path"].rpartition("/")[2]: one["state"] for one in grid.json("artifacts", "r-exp0")}
+
+    wait_for(lambda: list(states().values()).count("stored") == 3)
+    (memory / "go").touch()
+    wait_for(lambda: next(grid.home.glob("work/*/done"), None), every=0.001)
+    goes_down(grid)
+    (one,) = grid.finished("r")
+    assert (one["state"], one["outcome"]) == ("failed", "lost")
+    found = states()
+    assert (found["same"], found["twin"], found["linked"]) == ("stored", "stored", "missing")
+    assert found["other"] in ("missing", "stored")
+    (linked,) = [each for each in grid.json("artifacts", "r-exp0") if each["path"].endswith("/linked")]
+    assert "may be an earlier version" in linked["reason"]
+
+
 def test_it_starts_again_in_the_same_working_copy(grid: Grid) -> None:
     (grid.cwd / "script.py").write_text(
         "import pathlib, time\n"

@@ -62,7 +62,7 @@ class Entry:
     sha256: str | None = None
     mtime_ns: int | None = None
     ctime_ns: int | None = None
-    ino: int | None = None
+    ino: int | None = None  # of a new name without a version yet: that of the file which it is to name
     mode: int | None = None
     key: str | None = None
     etag: str | None = None

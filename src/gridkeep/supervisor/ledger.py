@@ -211,6 +211,11 @@ class Ledger:
             yield from map(entry_from, rows)
             last = rows[-1][0]
 
+    def linked(self) -> Iterator[Entry]:
+        """All that may be names of one file, or have been: their inodes have one number."""
+        shared = "SELECT ino FROM entries WHERE ino > 0 GROUP BY ino HAVING count(*) > 1"
+        yield from map(entry_from, self._all(f"{_SELECT} WHERE ino IN ({shared})").fetchall())
+
     def add_loss(self, reason: str) -> None:
         """A loss whose path is unknown."""
         number = self._all("SELECT count(*) FROM entries WHERE listed IS NULL").fetchone()[0]

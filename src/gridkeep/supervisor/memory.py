@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from gridkeep.supervisor.entry import Entry
+from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
 
 _FACT = "all_told"
@@ -22,6 +22,17 @@ def all_told(ledger: Ledger) -> None:
 def took(ledger: Ledger, entry: Entry) -> bool:
     """Whether this file, which is not there, went with its machine: no record tells that it was to go."""
     return bool(entry.created and entry.renamed_to is None and ledger.fact(_FACT) and _in_memory(entry.path))
+
+
+def overtaken(ledger: Ledger) -> set[bytes]:
+    """The paths of stored files in memory of which another name (a hard link) tells that they may have been written since:
+    it is not stored in the same version."""
+    versions: dict[int | None, set[tuple[int | None, int | None] | None]] = {}
+    entries = [entry for entry in ledger.linked() if _in_memory(entry.path)]
+    for entry in entries:
+        version = (entry.size, entry.mtime_ns) if entry.phase is Phase.STORED else None
+        versions.setdefault(entry.ino, set()).add(version)
+    return {entry.path for entry in entries if len(versions[entry.ino]) > 1}
 
 
 def _in_memory(path: bytes) -> bool:

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable
 
 from gridkeep.capture.journal import ABSENT, Stamp
+from gridkeep.supervisor import memory
 from gridkeep.supervisor.entry import UNSETTLED, Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
-from gridkeep.supervisor.memory import took
 from gridkeep.supervisor.tracker import Tracker, written
 from gridkeep.supervisor.trees import Trees, within
 
@@ -45,11 +45,17 @@ class Rescan:
     def look(self, now: float, *, unexpected: bool) -> None:
         """Touches every file that is not as the ledger has it. `unexpected`: they are counted as found by the sweep, but for
         links and special files."""
+        overtaken: set[bytes] | None = None
         with self._ledger.transaction():
             for entry in self._ledger.settled():
-                if _changed(entry) and not (
-                    entry.phase is Phase.STORED and _is_gone(entry) and took(self._ledger, entry)
-                ):
+                if not _changed(entry):
+                    continue
+                if entry.phase is Phase.STORED and _is_gone(entry) and memory.took(self._ledger, entry):
+                    if overtaken is None:
+                        overtaken = memory.overtaken(self._ledger)
+                    if entry.path in overtaken:
+                        self._tracker.found(entry.path, ABSENT, now)
+                else:
                     counted = unexpected and entry.phase is not Phase.IGNORED and not _awaited(entry)
                     self._tracker.found(entry.path, ABSENT, now, unexpected=counted)
             for path, st, before in self._ledger.unseen_changes(self._trees.walk(), captured=unexpected):

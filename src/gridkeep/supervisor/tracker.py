@@ -44,7 +44,10 @@ class Tracker:
                 (old, old_stamp), (new, new_stamp) = record.paths
                 if old_stamp.regular and self._ledger.get(old) is None:
                     self._touch(old, old_stamp, record, now)  # a write through the new name changes it too
-                self._touch(new, new_stamp, record, now)
+                entry = self._touch(new, new_stamp, record, now)
+                if not new_stamp.exists and entry.phase is not Phase.IGNORED:
+                    entry.ino = old_stamp.ino
+                    self._ledger.put(entry)
             case Op.UNLINK:
                 path, stamp = record.paths[0]
                 if stamp.exists:
