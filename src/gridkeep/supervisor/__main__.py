@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from gridkeep.catalog.base import Catalog
@@ -21,6 +22,8 @@ from gridkeep.supervisor.credentials import open_run_store
 from gridkeep.supervisor.finish import has_manifest
 from gridkeep.supervisor.life import Life, Withdrawn
 from gridkeep.supervisor.prepare import environ_file
+
+_PATIENCE = 5.0  # seconds for the store to answer before the script begins
 
 
 def main(path: str, ulid: str) -> None:
@@ -83,14 +86,18 @@ def carry(home: Home, catalog: Catalog, ulid: str) -> None:
 
 def _is_past(home: Home, store: Store, experiment: Experiment) -> bool:
     """Whether the experiment has begun or ended without a trace in this home's journal: the catalog tells of a time before,
-    and to execute it (again) would write over what was kept."""
+    and to execute it (again) would write over what was kept. A store that is silent is not waited for."""
     if os.path.exists(home.ledger(experiment.experiment_id)):
         return False
     if experiment.state is not State.QUEUED:
         return True
-    with suppress(StoreError):
-        return has_manifest(store, experiment.experiment_id)
-    return False
+    asking = ThreadPoolExecutor(1, thread_name_prefix="past")
+    try:
+        return asking.submit(has_manifest, store, experiment.experiment_id).result(_PATIENCE)
+    except (StoreError, TimeoutError):
+        return False
+    finally:
+        asking.shutdown(wait=False)
 
 
 if __name__ == "__main__":

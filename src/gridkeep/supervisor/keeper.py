@@ -19,9 +19,9 @@ from gridkeep.catalog.base import Catalog
 from gridkeep.errors import CatalogError
 from gridkeep.settings import Settings
 from gridkeep.stores.base import Store
+from gridkeep.supervisor.alongside import Alongside
 from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.examiner import Examiner
-from gridkeep.supervisor.growing_output import GrowingOutput
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
 from gridkeep.supervisor.publish import Publisher
@@ -32,6 +32,7 @@ _TICK = 0.05  # seconds between two looks at the journal while there is somethin
 _IDLE_TICK = 0.1
 _PUBLISH_EVERY = 0.15  # records reach the catalog at most this much late
 _MOMENT = 2.0  # seconds
+_ANSWERS_EVERY = 0.5  # seconds between two looks whether a store that failed takes parts again
 _BATCH = 500  # files looked at in a turn
 _RECORDS = 2000  # of the journal read in a turn
 _TRIES = 5  # of copying a file that changes under us when nobody should have it open
@@ -66,8 +67,10 @@ class Keeper:
         uploads = os.path.join(os.path.dirname(output), "uploads")
         self._transfers = Transfers(store, experiment_id, settings.transfer_threads, self._wake, uploads)
         self._backoff = Backoff(settings.retry_max)
+        self._confirmed = 0  # parts of large files, when we last looked
+        self._next_answer = 0.0
         self._outbox: list[ToSend] = []
-        self._growing_output = GrowingOutput(store, experiment_id, output, settings.growing_interval)
+        self.alongside = Alongside(store, experiment_id, output, settings.growing_interval)
         self._next_publish = 0.0
 
     def finish_up(self) -> None:
@@ -78,7 +81,7 @@ class Keeper:
     @property
     def done(self) -> bool:
         """Whether all that is known is stored, or said to be missing, removed or ignored."""
-        under_way = self._outbox or self._transfers.count or self._growing_output.busy
+        under_way = self._outbox or self._transfers.count or self.alongside.busy
         return not under_way and self._ledger.unsettled() == 0
 
     def turn(self, session: Session) -> None:
@@ -89,11 +92,12 @@ class Keeper:
             with self._ledger.transaction():
                 read = self._ingest(session)
                 self._take_results()
+                self._look_for_answers()
                 looked = self._examine()
             self._publish()
             self._send_outbox()
             if not self._examiner.final:
-                self._growing_output.look()
+                self.alongside.look()
         except (sqlite3.OperationalError, OSError) as error:
             self._outbox = []
             self.home_trouble(str(error))
@@ -146,13 +150,28 @@ class Keeper:
                 continue
             entry.unsaved_since = now
             if isinstance(result.outcome, Sent):
-                self._backoff.worked()
-                self._wait_for(None)
+                self._store_answers()
                 self._note_sent(entry, result.outcome)
             else:
                 self._note_trouble(entry, result.outcome, now)
             entry.dirty = True
             self._ledger.put(entry)
+        if any(isinstance(result.outcome, Trouble) and result.outcome.store for result in finished):
+            self._confirmed = self._transfers.confirmed()
+
+    def _look_for_answers(self) -> None:
+        """A large file takes its time: when the store confirms parts of it, what was waited for is over already."""
+        now = time.monotonic()
+        if self.waiting_for is None or now < self._next_answer:
+            return
+        self._next_answer = now + _ANSWERS_EVERY
+        before, self._confirmed = self._confirmed, self._transfers.confirmed()
+        if self._confirmed > before:
+            self._store_answers()
+
+    def _store_answers(self) -> None:
+        self._backoff.worked()
+        self._wait_for(None)
 
     def _note_sent(self, entry: Entry, sent: Sent) -> None:
         entry.size, entry.sha256, entry.key, entry.etag = sent.size, sent.sha256, sent.key, sent.etag
@@ -255,6 +274,6 @@ class Keeper:
 
     def close(self) -> None:
         self._transfers.close()
-        self._growing_output.close()
+        self.alongside.close()
         os.close(self._wake_out)
         os.close(self._wake_in)

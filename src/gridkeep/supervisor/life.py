@@ -37,6 +37,7 @@ from gridkeep.supervisor.settle import Changed
 _CHECK_EVERY = 0.25  # seconds between two looks at stop requests, the time limit, the script's end
 _START_PATIENCE = 30.0  # seconds for the shim to start the script, all tries together
 _START_AGAIN = 3.0  # seconds for each
+_RECORD_PATIENCE = 2.0  # seconds for the store to take the record before the script begins
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _SEEING = ("c", "python")  # the modes in which every write is recorded
 
@@ -100,6 +101,8 @@ class Life:
     def _start(self) -> bool:
         """False when the script could not be started; what is known of it is then in the ledger."""
         if self._session.started() is not None:
+            if self._session.end() is None:
+                self._announce(patience=0.0)  # whoever was before us may not have come to it
             return True
         if self._ledger.fact("start_error") or self._ledger.fact("stop_reason"):
             return False
@@ -111,8 +114,7 @@ class Life:
         self._set_off()
         with contextlib.suppress(OSError):
             keep_record(self._home, self._run, self._experiment)
-        with contextlib.suppress(StoreError):
-            put_record(self._store, self._run, self._experiment)
+        self._announce(patience=_RECORD_PATIENCE)
         if self._prepared.foreseen:
             self._lookout.begin()
         deadline, again = time.monotonic() + _START_PATIENCE, 0.0
@@ -129,6 +131,10 @@ class Life:
                 again = now + _START_AGAIN
             time.sleep(0.005)
         return True
+
+    def _announce(self, *, patience: float) -> None:
+        """Tells the store of the experiment. The script does not wait for one that is silent."""
+        self._keeper.alongside.announce(self._run, self._experiment, patience)
 
     def _prepare(self) -> Launch | None:
         """None when that cannot be done, or was stopped. A disk that is full or fails is waited for."""

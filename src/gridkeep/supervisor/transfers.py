@@ -13,6 +13,7 @@ import queue
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -20,6 +21,7 @@ from gridkeep.capture.journal import Stamp
 from gridkeep.errors import KeyConflict, StoreError
 from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import artifact_key, encoded_key
+from gridkeep.stores.upload_journal import UploadJournal
 from gridkeep.supervisor.settle import Changed, Version, open_for_reading
 
 _SMALL = 1 << 20  # bytes; what is larger is sent by itself
@@ -116,6 +118,15 @@ class Transfers:
             result = self._done.get()
             self._under_way.discard(result.path)
             found.append(result)
+        return found
+
+    def confirmed(self) -> int:
+        """How many parts the store has of large files that it has not whole yet, as far as their journals tell."""
+        found = 0
+        with suppress(FileNotFoundError):  # there is no journal yet
+            for name in os.listdir(self._folder):
+                begun = UploadJournal(os.path.join(self._folder, name)).read()
+                found += len(begun.parts) if begun else 0
         return found
 
     def close(self) -> None:
