@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from homes import GRID
+from homes import GRID, PEAK
 from report import Figure, report
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -210,12 +210,6 @@ class Bench:
             raise SystemExit(f"{command} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-
-PEAK = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
 
 if __name__ == "__main__":
     main()

@@ -21,6 +21,11 @@ from typing import Any, ClassVar
 
 GRID = str(Path(sys.executable).parent / "grid")
 FINAL = ("completed", "failed", "stopped")
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 class Home:
@@ -53,7 +58,7 @@ class Home:
         seconds, then every second; with `memory` at the run's processes ten times a second all the while."""
         rest()
         name = f"run-{next(self._numbers)}"
-        self._run([GRID, "run", "--name", name, *map(str, command)])
+        self.grid("run", "--name", name, *map(str, command))
         peaks = Peaks(self.home)
         pause = quiet
         while True:
@@ -62,17 +67,25 @@ class Home:
                 peaks.look()
                 time.sleep(0.1)
             time.sleep(max(0.0, until - time.monotonic()))
-            (found,) = json.loads(self._run([GRID, "status", name, "--json"]))
+            (found,) = json.loads(self.grid("status", name, "--json"))
             if found["state"] in FINAL:
                 break
             pause = 1.0
         if found["state"] != "completed" or found["missing"]:
             raise SystemExit(f"The run did not keep its files: {found}")
-        return Experiment(found, self._run([GRID, "logs", f"{name}-exp0"]), peaks.kib)
+        return Experiment(found, self.grid("logs", f"{name}-exp0"), peaks.kib)
+
+    def grid(self, *words: str) -> str:
+        """Runs a command to its end; what it printed."""
+        return self._run([GRID, *words])
+
+    def peak_of(self, *words: str) -> int:
+        """The same; the most memory that it took, in KiB."""
+        return int(self._run([sys.executable, "-c", PEAK, GRID, *words]))
 
     def delete(self, experiment: Experiment) -> None:
         """Takes its run away: for files that are few and large."""
-        self._run([GRID, "delete", "--yes", str(experiment.found["run"])])
+        self.grid("delete", "--yes", str(experiment.found["run"]))
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(command, cwd=self.project, env=self.environ, capture_output=True, text=True)
