@@ -249,6 +249,18 @@ def test_an_archive_with_other_bytes_never_arrives_whole(served: Served, size: i
         served.get(f"/v1/experiments/{experiment.name}/archive")
 
 
+def test_of_an_object_that_has_grown_no_more_is_read_than_was_recorded(own_server: Served) -> None:
+    [experiment] = make_run(own_server.context, "zip-grown", ["completed"])[1]
+    for name in (b"empty", b"small"):
+        made = keep(own_server.context, experiment, name, b"" if name == b"empty" else name)
+        os.truncate(Path(own_server.context.home.store) / (made.key or ""), 1 << 36)
+    before = peak(own_server)
+    with zipfile.ZipFile(io.BytesIO(own_server.get("/v1/runs/zip-grown/archive").content)) as opened:
+        read = {name.rpartition("/")[2]: opened.read(name) for name in opened.namelist()}
+    assert (read["empty"], read["small"]) == (b"", b"small")
+    assert peak(own_server) - before < 16_000_000
+
+
 def test_what_fails_before_anything_was_sent_is_said(served: Served) -> None:
     [experiment] = make_run(served.context, "zip-words", ["completed"])[1]
     made = keep(served.context, experiment, b"a", b"1")

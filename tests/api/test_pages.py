@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gridkeep.catalog.access import Role
+from gridkeep.runs.shares import Place, make_share
 from tests.api.browsing import many
 from tests.api.serving import Served
 from tests.unit.made import keep, make_run
@@ -145,6 +146,66 @@ def test_others_see_a_run_and_do_not_share_it(served: Served) -> None:
         for of in (artifact.artifact_id, "of-ann", "of-ann-exp0", "of-ann-exp0/a.txt"):
             assert bob.post("/links", data={"of": of}).status_code == 403
     assert served.client(Role.WRITE, user="ann").post("/links", data={"of": "of-ann"}).status_code == 201
+
+
+def test_links_are_listed_with_their_opens_and_revoked(served: Served, person: httpx.Client) -> None:
+    _, [experiment] = make_run(served.context, "linked", ["completed"])
+    keep(served.context, experiment, b"out/<b>.txt", b"shown")
+    make_run(served.context, "elsewhere", ["completed"])
+    for of in ("linked", "linked-exp0/out/<b>.txt", "elsewhere"):
+        [shared] = re.findall(r'value="(http[^"]*/s/[^"]*)"', person.post("/links", data={"of": of}).text)
+        if of.endswith(".txt"):
+            assert [httpx.get(shared).text for _ in range(3)] == ["shown"] * 3
+            link = shared
+    everything = person.get("/shares")
+    assert "elsewhere" in everything.text and "<b>" not in everything.text.partition("<main")[2]
+    page = person.get("/runs/linked")
+    assert "/shares?run=linked" in Forms(page.text).links
+    page = person.get("/shares?run=linked")
+    assert "elsewhere" not in page.text
+    rows = re.findall(r'<tr id="(shr_\w+)">(.*?)</tr>', page.text, re.DOTALL)
+    assert [('title="3 times"' in row, "live" in row) for _, row in rows] == [(True, True), (False, True)]
+    action = f"/shares/{rows[0][0]}/revoke?run=linked"
+    assert action in page.text
+    refused = person.post(action, headers={"sec-fetch-site": "cross-site"})
+    assert refused.status_code == 403 and httpx.get(link).status_code == 200
+    after = person.post(action)
+    assert (
+        str(after.url).endswith("/shares?run=linked") and action not in after.text and "revoked" in after.text
+    )
+    assert httpx.get(link).status_code == 410
+    assert served.context.catalog.audit(limit=1)[0].action == "share.revoke"
+    for nothing in ("/shares?run=nothing", "/shares/shr_x/revoke"):
+        method = "POST" if nothing.endswith("revoke") else "GET"
+        assert person.request(method, nothing).status_code == 404
+
+
+def test_who_may_not_end_a_link_sees_no_button(served: Served) -> None:
+    make_run(served.context, "of-eve", ["completed"], created_by="eve")
+    eve, bob = (served.client(Role.WRITE, user=user) for user in ("eve", "bob"))
+    assert eve.post("/links", data={"of": "of-eve"}).status_code == 201
+    [action] = re.findall(r'action="(/shares/shr_\w+/revoke)"', eve.get("/shares").text)
+    assert "No links yet" in bob.get("/shares?run=of-eve").text
+    assert "of-eve" in served.client(Role.READ, user="eve").get("/shares").text
+    assert action not in served.client(Role.READ, user="eve").get("/shares").text
+    for client in (bob, served.client(Role.READ, user="eve")):
+        assert client.post(action).status_code == 403
+    assert action in served.get("/shares").text  # an admin may
+    assert eve.post(action).status_code == 303
+    assert action not in eve.get("/shares").text
+
+
+def test_the_pages_of_links_have_each_once(own_server: Served) -> None:
+    run, _ = make_run(own_server.context, "shared-much", ["completed"])
+    made = [
+        make_share(own_server.context.catalog, Place(run), by="me", ttl=60)[0].share_id for _ in range(230)
+    ]
+    path, found = "/shares?run=shared-much", list[str]()
+    while path:
+        page = own_server.get(path)
+        found += re.findall(r'<tr id="(shr_\w+)">', page.text)
+        path = next((link for link in Forms(page.text).links if "before=" in link), "")
+    assert found == sorted(made, reverse=True)
 
 
 def test_what_is_not_there_is_said_on_a_page(person: httpx.Client) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.api.serving import Served, start
+from gridkeep.model import new_ulid
+from tests.api.serving import Served, serving, start
 from tests.support import Grid, wait_for
 from tests.unit.made import keep, make_run
 
@@ -107,6 +114,76 @@ def test_a_download_under_way_is_finished_within_the_grace(own_server: Served) -
         size += sum(map(len, pieces))
     assert size == 40_000_000
     assert own_server.process.wait(15) == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2], ids=["after the grace", "at once when told twice"])
+def test_who_is_still_being_served_then_is_cut_off_and_that_is_no_fault(tmp_path: Path, signals: int) -> None:
+    grace = "1" if signals == 1 else "60"
+    with serving(tmp_path, env={"GRIDKEEP_SHUTDOWN_GRACE": grace}) as served:
+        _, [experiment] = make_run(served.context, "endless", ["running"])
+        made = keep(served.context, experiment, b"x.bin", b"")
+        os.truncate(Path(served.context.home.store) / (made.key or ""), 1 << 36)
+        huge = replace(made, size=1 << 36, sha256="0" * 64)
+        served.context.catalog.record_artifacts(experiment.experiment_id, [huge])
+        _, [listed] = make_run(served.context, "listed", ["completed"])
+        rows = [
+            replace(made, artifact_id=f"art_{new_ulid()}", path=b"%d" % i, key="x") for i in range(20_000)
+        ]
+        served.context.catalog.record_artifacts(listed.experiment_id, rows)
+        paths = [
+            f"/v1/artifacts/{made.artifact_id}/content",
+            "/v1/runs/endless/archive",
+            "/v1/runs/listed/artifacts",
+            "/v1/events",
+            "/v1/experiments/endless-exp0/events",
+        ]
+        clients = [asking(served, path) for path in paths for _ in range(2)]
+        reading = [threading.Thread(target=drained, args=(client,)) for client in clients[:4:2]]
+        for thread in reading:  # the others do not read
+            thread.start()
+        for _ in range(signals):
+            served.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: refused(served), what="no more to be let in")
+        assert served.process.wait(20) == 0
+        for thread in reading:
+            thread.join()
+        assert all(drained(client) < 1 << 36 for client in clients)
+        log = served.log.read_text()
+        assert "raceback" not in log and '"error"' not in log, log
+
+
+def test_what_hangs_is_given_up_and_that_is_no_fault(tmp_path: Path) -> None:
+    with serving(tmp_path, env={"GRIDKEEP_SHUTDOWN_GRACE": "0.1"}) as served:
+        make_run(served.context, "busy", ["completed"])
+        client, catalog = served.client(), sqlite3.connect(served.context.home.catalog, isolation_level=None)
+        assert client.get("/v1/runs").status_code == 200  # its use is noted
+        catalog.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(client.post, "/v1/shares", json={"run_id": "busy"})
+            wait_for(lambda: "requests_under_way 2.0" in served.get("/metrics").text, what="it to hang")
+            served.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: "Cancel 1 running" in served.log.read_text(), what="it to be given up")
+            assert isinstance(waiting.exception(), httpx.RemoteProtocolError | httpx.ReadError)
+        catalog.rollback()
+        assert served.process.wait(20) == 0
+        assert "given up" in served.log.read_text() and "raceback" not in served.log.read_text()
+
+
+def asking(served: Served, path: str) -> socket.socket:
+    """A client that has begun to get its answer."""
+    client = socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])))
+    client.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {served.key()}\r\n\r\n".encode())
+    assert client.recv(12) == b"HTTP/1.1 200"
+    return client
+
+
+def drained(client: socket.socket) -> int:
+    """How many bytes came until the end."""
+    size = 0
+    with contextlib.suppress(ConnectionResetError):
+        while piece := client.recv(1 << 20):
+            size += len(piece)
+    return size
 
 
 def refused(served: Served) -> bool:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gridkeep.api.auth import READER, Call, Reader
-from gridkeep.api.listing import Listing, shapes
+from gridkeep.api.listing import Listing, shapes, signed
 from gridkeep.api.lookup import find_run, the_artifact, the_experiment
 from gridkeep.api.shapes import ArtifactType
 from gridkeep.errors import Conflict, NotFound
@@ -107,28 +107,21 @@ class Wanted(BaseModel):
 def signed_urls(call: Reader, wanted: Wanted) -> list[JSON]:
     """Many at once, in the order asked for. One that is unknown, or has no bytes in the store, has null for its URL."""
     found = {one.artifact_id: one for one in call.catalog.artifacts_by_id(wanted.artifact_ids)}
-    signed = {
+    urls = {
         shape["artifact_id"]: shape
         for shape in _signed(call, list(found.values()), wanted.expires_in, wanted.download)
     }
     nothing = {"signed_url": None, "expires_at": None}
-    return [signed.get(id_) or {"artifact_id": id_, **nothing} for id_ in wanted.artifact_ids]
+    return [urls.get(id_) or {"artifact_id": id_, **nothing} for id_ in wanted.artifact_ids]
 
 
 def _signed(call: Call, artifacts: list[Artifact], expires_in: float | None, download: bool) -> list[JSON]:
-    links, ttl = call.site.links, call.site.links.ttl(expires_in)
+    ttl = call.site.links.ttl(expires_in)
     ends = iso(time.time() + ttl)
     places = call.site.places.of(artifact.experiment_id for artifact in artifacts)
-    clusters: dict[str, list[Artifact]] = {}
-    for artifact in artifacts:
-        if artifact.downloadable and artifact.experiment_id in places:
-            clusters.setdefault(places[artifact.experiment_id].cluster, []).append(artifact)
+    kept = [artifact for artifact in artifacts if artifact.downloadable]
     return [
         {"artifact_id": artifact.artifact_id, "signed_url": url, "expires_at": ends}
-        for cluster, of_cluster in clusters.items()
-        for artifact, url in zip(
-            of_cluster,
-            links.sign(cluster, of_cluster, base=call.base_url, ttl=ttl, download=download),
-            strict=True,
-        )
+        for _, of_cluster, urls in signed(call, kept, places, ttl=ttl, download=download)
+        for artifact, url in zip(of_cluster, urls, strict=True)
     ]

@@ -63,6 +63,15 @@ class Call:
     def base_url(self) -> str:
         return self.site.address(self.request)
 
+    def address_with(self, **changed: object) -> str:
+        """This request's own address on this server, with other parameters: of another page of what it lists."""
+        url = self.request.url.include_query_params(**changed)
+        return f"{url.path}?{url.query}"
+
+    def next_page(self, **changed: object) -> dict[str, str]:
+        """The header that leads to the next page of a listing (RFC 8288)."""
+        return {"link": f'<{self.base_url}{self.address_with(**changed)}>; rel="next"'}
+
     def must_own(self, run: Run, doing: str) -> None:
         """Raises Forbidden unless the caller may end or delete that run."""
         if not self.caller.may_change(run):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from gridkeep.errors import GridError, NotFound
-from gridkeep.model import Experiment, Run, State
+from gridkeep.api.lookup import with_run
+from gridkeep.errors import GridError
+from gridkeep.model import State
 from gridkeep.runs.context import Context
 from gridkeep.runs.logs import OutputLog
 
@@ -53,7 +54,7 @@ class Channel:
         self.news = Signal()
         self.followers = 0
         self._context = context
-        self._experiment, self._run = _found(context, experiment_id)
+        self._experiment, self._run = with_run(context.catalog, experiment_id)
         self._state = self._experiment.state
         self._lock = threading.Lock()
         self._log: OutputLog | None = self._open()
@@ -104,11 +105,3 @@ class Channel:
 
     def _open(self) -> OutputLog:
         return OutputLog(self._context, self._run, self._experiment)
-
-
-def _found(context: Context, experiment_id: str) -> tuple[Experiment, Run]:
-    experiment = context.catalog.experiment(experiment_id)
-    run = None if experiment is None else context.catalog.run(experiment.run_id)
-    if experiment is None or run is None:
-        raise NotFound(f"Experiment not found {experiment_id}")
-    return experiment, run

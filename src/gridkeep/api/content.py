@@ -25,9 +25,10 @@ from gridkeep.api.auth import READER
 from gridkeep.api.lookup import the_artifact
 from gridkeep.api.ranges import http_date, part_of
 from gridkeep.api.shapes import mime_type
-from gridkeep.api.site import site_of
-from gridkeep.errors import Conflict, GridError, ObjectMissing, StoreError, StoreUnavailable
+from gridkeep.api.site import Site, site_of
+from gridkeep.errors import Conflict, GridError, NotFound, StoreError
 from gridkeep.model import Artifact
+from gridkeep.runs.artifact_bytes import no_bytes, open_bytes
 from gridkeep.runs.context import Context
 
 router = APIRouter(tags=["artifacts"])
@@ -67,8 +68,15 @@ def content(
     artifact = the_artifact(site.context.catalog, artifact_id)
     if signature is not None:
         site.links.check(artifact, expires=expires or "", signature=signature, download=download)
-    cluster = site.places.of([artifact.experiment_id])[artifact.experiment_id].cluster
-    return bytes_of(request, site.context, cluster, artifact, download=download)
+    return bytes_of(request, site.context, cluster_of(site, artifact), artifact, download=download)
+
+
+def cluster_of(site: Site, artifact: Artifact) -> str:
+    """Raises NotFound when its experiment was deleted just now."""
+    place = site.places.of([artifact.experiment_id]).get(artifact.experiment_id)
+    if place is None:
+        raise NotFound(f"Artifact not found {artifact.artifact_id}")
+    return place.cluster
 
 
 def bytes_of(
@@ -77,8 +85,7 @@ def bytes_of(
     """The answer that holds what the request asks for of an artifact's bytes. Whether it may, the caller has seen to.
     Raises Conflict for one without bytes in the store, or StoreError."""
     if artifact.sha256 is None or artifact.size is None:
-        reason = f" ({artifact.reason})" if artifact.reason else ""
-        raise Conflict(f"{artifact.artifact_id} has no bytes in the store: it is {artifact.state}{reason}.")
+        raise no_bytes(artifact.artifact_id, artifact)
     modified = None if artifact.mtime_ns is None else artifact.mtime_ns / 1e9
     etag = f'"{artifact.sha256}"'
     part = part_of(request.method, request.headers, size=artifact.size, etag=etag, modified=modified)
@@ -96,22 +103,15 @@ def bytes_of(
         headers["content-range"] = f"bytes {part.start}-{part.end - 1}/{artifact.size}"
     if request.method == "HEAD" or part.start == part.end:
         return Response(status_code=part.status, headers=headers)
-    chunks = _opened(context, cluster, artifact, part.start, part.end)
+    chunks = opened(context, cluster, artifact, part.start, part.end)
     whole = artifact.sha256 if (part.start, part.end) == (0, artifact.size) else None
     return Chunks(chunks, part.status, headers, sha256=whole)
 
 
-def _opened(context: Context, cluster: str, artifact: Artifact, start: int, end: int) -> Iterator[bytes]:
+def opened(context: Context, cluster: str, artifact: Artifact, start: int, end: int) -> Iterator[bytes]:
     """The bytes of the version that is recorded, read from one that is open: before an object is replaced, its artifact says
     that it is to be, so what is recorded after the opening is what was opened."""
-    store = context.store(cluster)
-    try:
-        chunks = store.get(artifact.key or "", start=start, end=end)
-    except ObjectMissing:
-        raise StoreUnavailable(
-            f"The bytes of {artifact.artifact_id} are not in the store {store.uri} now.",
-            "`grid verify` says more.",
-        ) from None
+    chunks = open_bytes(context.store(cluster), artifact, start=start, end=end)
     now = context.catalog.artifact(artifact.artifact_id)
     if now is None or now.sha256 != artifact.sha256:
         raise Conflict(f"{artifact.artifact_id} was replaced just now.", "Try again.")
@@ -133,7 +133,7 @@ class Chunks(Response):
         self._digest = hashlib.sha256()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.create_task(_disconnected(receive))
+        gone = asyncio.create_task(disconnected(receive))
         try:
             first = await run_in_threadpool(self._next)  # what goes wrong here is still answered in words
             await send(
@@ -175,7 +175,8 @@ class Chunks(Response):
             self._chunks.close()
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has gone away."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from gridkeep.api.auth import Reader
 from gridkeep.api.channel import Channel
+from gridkeep.api.content import disconnected
 from gridkeep.api.feed import HEARTBEAT, Feed, message
 from gridkeep.api.lookup import the_experiment, the_run
 from gridkeep.api.site import Site
@@ -86,7 +87,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         sending = asyncio.create_task(self._send_all(send))
-        gone = asyncio.create_task(_disconnected(receive))
+        gone = asyncio.create_task(disconnected(receive))
         try:
             await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -107,11 +108,6 @@ class EventStream(Response):
         except GridError as error:  # it comes again
             _log.warning("events cannot be read", extra={"fields": {"reason": error.message}})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _changes(

@@ -11,9 +11,9 @@ from starlette.responses import Response, StreamingResponse
 
 from gridkeep.api.auth import Call, Reader
 from gridkeep.api.content import Chunks
-from gridkeep.api.lookup import the_experiment, the_run
+from gridkeep.api.lookup import the_experiment, the_run, with_run
 from gridkeep.errors import NotFound, ObjectMissing
-from gridkeep.model import JSON, Experiment, Run
+from gridkeep.model import JSON, Run
 from gridkeep.runs.logs import OutputLog
 from gridkeep.stores.keys import manifest_key
 
@@ -49,7 +49,7 @@ def logs(
     start: Annotated[int, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
     """What it has printed so far: from byte `start` on, or its last `lines`. `x-log-position` says where it begins."""
-    found, run = _with_run(call, experiment)
+    found, run = with_run(call.catalog, experiment)
     log = OutputLog(call.context, run, found)
     log.position = start
     try:
@@ -69,7 +69,7 @@ def logs(
 @router.get("/v1/experiments/{experiment}/manifest", response_class=Response)
 def manifest(call: Reader, experiment: str) -> Response:
     """The list of all that it wrote, with hashes: JSON lines. It is there when all of that is in the store."""
-    found, run = _with_run(call, experiment)
+    found, run = with_run(call.catalog, experiment)
     store, key = call.context.store(run.cluster), manifest_key(found.experiment_id)
     try:
         size = store.head(key).size
@@ -81,11 +81,6 @@ def manifest(call: Reader, experiment: str) -> Response:
         ) from None
     headers = {**_HARMLESS, "content-type": "application/x-ndjson", "content-length": str(size)}
     return Chunks(iter(chunks), 200, headers, sha256=found.manifest_sha256)
-
-
-def _with_run(call: Call, name: str) -> tuple[Experiment, Run]:
-    experiment = the_experiment(call.catalog, name)
-    return experiment, the_run(call.catalog, experiment.run_id)
 
 
 def _each(call: Call, run: Run, after: int, limit: int | None) -> Iterator[bytes]:

@@ -5,13 +5,14 @@ The whole array is streamed: a million rows do not sit in memory. A page costs t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 from starlette.responses import Response, StreamingResponse
 
 from gridkeep.api.auth import Call
+from gridkeep.api.places import Place
 from gridkeep.api.shapes import artifact_shapes
 from gridkeep.model import Artifact
 
@@ -33,9 +34,7 @@ class Listing:
         found = self._artifacts(cursor, limit + 1)
         response = Response(orjson.dumps(list(shapes(self.call, found[:limit]))), media_type=_JSON)
         if len(found) > limit:
-            following = self.call.request.url.include_query_params(cursor=found[limit - 1].artifact_id)
-            address = f"{self.call.base_url}{following.path}?{following.query}"
-            response.headers["link"] = f'<{address}>; rel="next"'
+            response.headers.update(self.call.next_page(cursor=found[limit - 1].artifact_id))
         return response
 
     def whole(self) -> Response:
@@ -58,17 +57,26 @@ class Listing:
         )
 
 
-def shapes(
-    call: Call, artifacts: Sequence[Artifact], *, download: bool = False
-) -> Iterator[dict[str, object]]:
+def shapes(call: Call, artifacts: Sequence[Artifact]) -> Iterator[dict[str, object]]:
     """Their JSON, each with a signed URL, but those of experiments that are gone by now."""
     places = call.site.places.of(artifact.experiment_id for artifact in artifacts)
-    ttl = call.site.links.ttl()
-    for cluster in dict.fromkeys(place.cluster for place in places.values()):
-        of_cluster = [
-            artifact
-            for artifact in artifacts
-            if (place := places.get(artifact.experiment_id)) and place.cluster == cluster
-        ]
-        urls = call.site.links.sign(cluster, of_cluster, base=call.base_url, ttl=ttl, download=download)
+    for cluster, of_cluster, urls in signed(call, artifacts, places, ttl=call.site.links.ttl()):
         yield from artifact_shapes(of_cluster, places, call.context.store(cluster).uri, urls)
+
+
+def signed(
+    call: Call,
+    artifacts: Sequence[Artifact],
+    places: Mapping[str, Place],
+    *,
+    ttl: float,
+    download: bool = False,
+) -> Iterator[tuple[str, list[Artifact], list[str | None]]]:
+    """By cluster: its artifacts, and a URL for each (None for one without bytes); without those that have no place."""
+    clusters: dict[str, list[Artifact]] = {}
+    for artifact in artifacts:
+        if place := places.get(artifact.experiment_id):
+            clusters.setdefault(place.cluster, []).append(artifact)
+    for cluster, of_cluster in clusters.items():
+        sign = call.site.links.sign
+        yield cluster, of_cluster, sign(cluster, of_cluster, base=call.base_url, ttl=ttl, download=download)

@@ -34,6 +34,12 @@ def the_experiment(catalog: Catalog, name: str) -> Experiment:
     return experiment
 
 
+def with_run(catalog: Catalog, name: str) -> tuple[Experiment, Run]:
+    """The same, with its run. Raises NotFound."""
+    experiment = the_experiment(catalog, name)
+    return experiment, the_run(catalog, experiment.run_id)
+
+
 def the_artifact(catalog: Catalog, artifact_id: str) -> Artifact:
     """Raises NotFound."""
     artifact = catalog.artifact(artifact_id) if _ARTIFACT.fullmatch(artifact_id) else None

@@ -5,6 +5,7 @@ Neither ever holds a key, a signature or a token: a request is named by its rout
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
@@ -64,6 +65,8 @@ class Observed:
         self._figures.under_way.inc()
         try:
             await self._app(scope, receive, counting)
+        except asyncio.CancelledError:
+            _log.warning("given up, as the server ends")  # nobody else cancels; its client has gone
         finally:
             self._figures.under_way.dec()
             self._tell(scope, status, sent, time.perf_counter() - begun)

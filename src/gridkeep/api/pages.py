@@ -103,7 +103,7 @@ def runs(
         total=active + call.catalog.count_runs(active=False),
         active=active,
         newest=before is None,
-        older=_with(call, before=found[_RUNS - 1].run_id) if len(found) > _RUNS else None,
+        older=call.address_with(before=found[_RUNS - 1].run_id) if len(found) > _RUNS else None,
     )
 
 
@@ -111,7 +111,7 @@ def runs(
 def run(call: Reader, run_id: str, after: Annotated[int, Query(ge=-1, le=2**53)] = -1) -> Response:
     """One run, and its experiments to select from."""
     live = call.catalog.last_change()
-    found = _run(call, run_id)
+    found = run_of_page(call, run_id)
     experiments = call.catalog.experiments(found.run_id, after=after, limit=_EXPERIMENTS + 1)
     shown = experiments[:_EXPERIMENTS]
     names = list(dict.fromkeys(name for one in shown for name in one.params))
@@ -122,7 +122,7 @@ def run(call: Reader, run_id: str, after: Annotated[int, Query(ge=-1, le=2**53)]
         run=found,
         experiments=shown,
         names=names[:_COLUMNS],
-        following=_with(call, after=shown[-1].index) if len(experiments) > _EXPERIMENTS else None,
+        following=call.address_with(after=shown[-1].index) if len(experiments) > _EXPERIMENTS else None,
     )
 
 
@@ -135,7 +135,7 @@ def artifacts(
 ) -> Response:
     """The artifacts of the selected experiments (`e`, their numbers), a tree for each; of all, where none is selected."""
     live = call.catalog.last_change()
-    found = _run(call, run_id)
+    found = run_of_page(call, run_id)
     if e is None:
         selected = call.catalog.experiments(found.run_id, after=begin - 1, limit=_TREES)
         following = selected[-1].index + 1 if len(selected) == _TREES else None
@@ -157,7 +157,7 @@ def artifacts(
         trees=[(one, listing(call.catalog, one.experiment_id)) for one in selected],
         may_share=call.caller.may_change(found),
         archive=_archive(found, None if e is None else chosen),
-        following=_with(call, **{"from": following}) if following else None,
+        following=call.address_with(**{"from": following}) if following else None,
     )
 
 
@@ -166,7 +166,7 @@ def files(call: Reader, experiment: str) -> Response:
     """One folder of an experiment. `path` is its path with a slash at its end, `after` and `id` where to go on."""
     live = call.catalog.last_change()
     found = _experiment(call, experiment)
-    of_run = _run(call, found.run_id)
+    of_run = run_of_page(call, found.run_id)
     folder, after = query_bytes(call.request, "path") or b"", query_bytes(call.request, "after")
     if folder and not folder.endswith(b"/"):
         folder += b"/"
@@ -214,7 +214,8 @@ def static_file(version: str, name: str) -> Response:
     return Response(found.content, media_type=found.media, headers=headers)
 
 
-def _run(call: Call, name: str) -> Run:
+def run_of_page(call: Call, name: str) -> Run:
+    """Raises NotFound, in the words of a page."""
     run = find_run(call.catalog, name)
     if run is None:
         raise NotFound(f"There is no run {name}.", "It may have been deleted.")
@@ -235,7 +236,7 @@ def _place(call: Call, of: str) -> Place:
         experiment = _experiment(call, artifact.experiment_id)
         if not artifact.downloadable:
             raise Conflict(f"{printable(artifact.path or b'')} has no bytes in the store yet.")
-        return Place(_run(call, experiment.run_id), experiment, artifact.path, artifact)
+        return Place(run_of_page(call, experiment.run_id), experiment, artifact.path, artifact)
     name, _, encoded = of.partition("/")
     path = unquote_to_bytes(encoded)
     if not path and (run := find_run(call.catalog, name)):
@@ -243,7 +244,7 @@ def _place(call: Call, of: str) -> Place:
     if path and not path.strip(b"/"):
         raise NotFound("There is no link to all that lies outside.", "Make one to a folder in it.")
     experiment = _experiment(call, name)
-    return find_place(call.catalog, _run(call, experiment.run_id), experiment, path)
+    return find_place(call.catalog, run_of_page(call, experiment.run_id), experiment, path)
 
 
 def _archive(run: Run, chosen: list[int] | None) -> str | None:
@@ -252,9 +253,3 @@ def _archive(run: Run, chosen: list[int] | None) -> str | None:
         return f"/v1/runs/{run.name}/archive"
     names = "&".join(f"experiment={run.name}-exp{i}" for i in chosen)
     return f"/v1/archive?{names}" if len(chosen) <= _NAMED else None
-
-
-def _with(call: Call, **changed: object) -> str:
-    """The address of this page with another part of what it lists."""
-    url = call.request.url.include_query_params(**changed)
-    return f"{url.path}?{url.query}"

@@ -34,6 +34,7 @@ from gridkeep.runs.uploads import drop_old
 
 _RECOVER_EVERY = 3.0  # seconds between two looks for work that nobody does
 _TIDY_EVERY = 3600.0
+_AFTER_GRACE = 2.0  # in which those who were cut off are let go of
 _BACKLOG = 1024
 
 _log = logging.getLogger("gridkeep.server")
@@ -93,7 +94,7 @@ def _config(site: Site, options: Options) -> uvicorn.Config:
         proxy_headers=options.behind_proxy,
         ssl_certfile=options.tls_cert,
         ssl_keyfile=options.tls_key,
-        timeout_graceful_shutdown=max(1, round(site.context.settings.shutdown_grace)),
+        timeout_graceful_shutdown=round(site.context.settings.shutdown_grace + _AFTER_GRACE),
         backlog=_BACKLOG,
     )
 
@@ -109,10 +110,16 @@ class _Server(uvicorn.Server):
         config.app = make_app(site, lambda: self.beside())  # type: ignore[misc]
 
     def end(self) -> None:
-        """In order: what is under way may finish; a second time at once."""
-        self.force_exit = self.should_exit
+        """In order: what is under way may finish within the grace; told a second time, it is cut off at once."""
+        grace = 0.0 if self.should_exit else self._site.context.settings.shutdown_grace
+        asyncio.get_running_loop().call_later(grace, self._cut_off)
         self.should_exit = True
         self._site.closing.set()
+
+    def _cut_off(self) -> None:
+        """For whatever still answers them, all clients go away now."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

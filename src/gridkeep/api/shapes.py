@@ -204,7 +204,7 @@ def artifact_shapes(
             **_path(path),
             "state": artifact.state.value,
             "reason": artifact.reason,
-            "mime_type": None if path is None else mime_type(path.rpartition(b".")[2]),
+            "mime_type": mime_type_of(path),
             "step_number": None,
         }
 
@@ -236,6 +236,11 @@ def _second(at: int) -> str:
         return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return "9999-12-31T23:59:59" if at > 0 else "0001-01-01T00:00:00"
+
+
+def mime_type_of(path: bytes | None) -> str | None:
+    """What the file at that path most likely is."""
+    return None if path is None else mime_type(path.rpartition(b".")[2])
 
 
 @lru_cache(1024)

@@ -11,21 +11,19 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from starlette.responses import JSONResponse, Response
 
 from gridkeep.api.auth import Call, Reader, Writer
-from gridkeep.api.lookup import the_artifact, the_experiment, the_run
-from gridkeep.catalog.access import Role
+from gridkeep.api.lookup import the_artifact, the_experiment, the_run, with_run
 from gridkeep.catalog.shares import Share
-from gridkeep.errors import Conflict, Forbidden
+from gridkeep.errors import Conflict
 from gridkeep.model import JSON
 from gridkeep.runs.shares import (
     Place,
+    end_share,
     find_place,
-    find_share,
     lifetime,
     link,
     make_share,
-    may_end,
-    revoke,
     share_json,
+    shares_for,
 )
 
 router = APIRouter(tags=["shares"])
@@ -88,43 +86,31 @@ def listing(
     """The links that the caller made, and those to the caller's runs (an admin: all), newest first; also those that have
     ended or were revoked. The next page is in `Link`."""
     run = None if run_id is None else the_run(call.catalog, run_id)
-    found = call.catalog.shares(
-        user=None if call.role is Role.ADMIN else call.user,
-        run_id=None if run is None else run.run_id,
-        before=cursor,
-        limit=limit + 1,
+    found = shares_for(
+        call.catalog, call.caller, run_id=None if run is None else run.run_id, before=cursor, limit=limit + 1
     )
     response = JSONResponse([_shape(call, share) for share in found[:limit]])
     if len(found) > limit:
-        following = call.request.url.include_query_params(cursor=found[limit - 1].share_id)
-        response.headers["link"] = f'<{call.base_url}{following.path}?{following.query}>; rel="next"'
+        response.headers.update(call.next_page(cursor=found[limit - 1].share_id))
     return response
 
 
 @router.delete("/v1/shares/{share_id}")
 def end(call: Writer, share_id: str) -> JSON:
     """Revokes a link, by its id or its token: it opens nothing any more, at once. One that was revoked before stays so."""
-    share = find_share(call.catalog, share_id)
-    run = the_run(call.catalog, share.run_id)
-    if not may_end(call.caller, share, run):
-        raise Forbidden(
-            f"This link is {share.created_by}'s.", "Only who made it, its run's owner or an admin revokes it."
-        )
-    return _shape(call, revoke(call.catalog, share, by=call.user))
+    return _shape(call, end_share(call.catalog, share_id, call.caller))
 
 
 def _place(call: Call, wanted: Wanted) -> Place:
     if wanted.run_id is not None:
         return Place(the_run(call.catalog, wanted.run_id))
     if wanted.experiment is not None:
-        experiment = the_experiment(call.catalog, wanted.experiment)
-        run = the_run(call.catalog, experiment.run_id)
+        experiment, run = with_run(call.catalog, wanted.experiment)
         return find_place(call.catalog, run, experiment, wanted.exact_path)
     artifact = the_artifact(call.catalog, wanted.artifact_id or "")
-    experiment = the_experiment(call.catalog, artifact.experiment_id)
+    experiment, run = with_run(call.catalog, artifact.experiment_id)
     if not artifact.path:
         raise Conflict(f"{artifact.artifact_id} is no file: its path is not known.")
-    run = the_run(call.catalog, experiment.run_id)
     return find_place(call.catalog, run, experiment, artifact.path)
 
 

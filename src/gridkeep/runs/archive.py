@@ -205,7 +205,7 @@ class _Reader:
 
     def _content(self, artifact: Artifact) -> Iterator[bytes]:
         assert artifact.sha256 is not None
-        return _verified(open_bytes(self._store, artifact), artifact.sha256)
+        return _verified(open_bytes(self._store, artifact, end=artifact.size), artifact.sha256)
 
 
 def _is_kept(artifact: Artifact) -> bool:
