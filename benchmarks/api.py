@@ -1,10 +1,10 @@
-"""How fast `grid serve` answers, and what it takes: listings, signed URLs, the bytes of a large file.
+"""How fast `grid serve` answers, and what it takes: listings, signed URLs, the bytes of a large file, a ZIP of many.
 
     python benchmarks/api.py [--seconds 5] [--rounds 3] [--rows 1000000] [--gib 2] [--json]
 
 The server has one core of the machine, this program another. Beside it, on the same core and in turn: a bare Starlette
-handler that encodes the same rows with the same encoder; and nginx for the large file, where there is one on PATH. The
-store is local.
+handler that encodes the same rows with the same encoder; and nginx for the large file, where there is one on PATH
+(`apt-get install nginx-light`). The store is local.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,8 @@ from gridkeep.stores.keys import artifact_key
 
 GRID = str(Path(sys.executable).parent / "grid")
 MIB = 2**20
+SMALL = 10_000  # files of a ZIP
+HUNDRED = "/v1/runs/hundred/artifacts"
 BARE = """
 import sys
 import orjson, uvicorn
@@ -48,7 +51,7 @@ uvicorn.run(app, port=int(sys.argv[2]), http="httptools", loop="uvloop", log_lev
 NGINX = """
 daemon off; worker_processes 1; pid {root}/nginx.pid; error_log /dev/null;
 events {{}}
-http {{ access_log off; sendfile on; server {{ listen 127.0.0.1:{port}; root {root}; }} }}
+{user}http {{ access_log off; sendfile on; server {{ listen 127.0.0.1:{port}; root {root}; }} }}
 """
 
 
@@ -76,7 +79,8 @@ def main() -> None:
 
 
 def fill(context: Context, rows: int, size: int) -> Artifact:
-    """Runs `hundred`, `hundred-thousand`, `million` of so many rows, and `large` of one file, which is returned."""
+    """Runs `hundred`, `hundred-thousand`, `million` of so many rows; `small` of many files that are there; `large` of one,
+    which is returned."""
     for name, count in (("hundred", 100), ("hundred-thousand", 100_000), ("million", rows)):
         experiment = add_run(context, name)
         for start in range(0, count, 5000):
@@ -85,6 +89,9 @@ def fill(context: Context, rows: int, size: int) -> Artifact:
                 for i in range(start, min(count, start + 5000))
             ]
             context.catalog.record_artifacts(experiment.experiment_id, made)
+    experiment = add_run(context, "small")
+    made = [small_file(context, experiment, i) for i in range(SMALL)]
+    context.catalog.record_artifacts(experiment.experiment_id, made)
     experiment = add_run(context, "large")
     artifact = row(experiment, b"large.bin", size)
     path, digest, block = Path(context.home.store, artifact.key or ""), hashlib.sha256(), os.urandom(MIB)
@@ -95,6 +102,16 @@ def fill(context: Context, rows: int, size: int) -> Artifact:
             digest.update(block)
     artifact = row(experiment, b"large.bin", size // MIB * MIB, digest.hexdigest())
     context.catalog.record_artifacts(experiment.experiment_id, [artifact])
+    return artifact
+
+
+def small_file(context: Context, experiment: Experiment, number: int) -> Artifact:
+    content = os.urandom(2048).hex().encode()
+    path = f"out/{number % 100:02}/part-{number:05}.txt".encode()
+    artifact = row(experiment, path, len(content), hashlib.sha256(content).hexdigest())
+    file = Path(context.home.store, artifact.key or "")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
     return artifact
 
 
@@ -143,45 +160,58 @@ def measured(
 ) -> tuple[list[Figure], dict[str, list[float]]]:
     with served(folder / "home", core) as (port, pid):
         ask = Server(port, key)
-        hundred = "/v1/runs/hundred/artifacts"
-        (folder / "rows.json").write_bytes(ask.get(hundred))
-        jobs: dict[str, Callable[[], float]] = {
-            "100 artifacts with signed URLs, requests/s": lambda: rate(ask, hundred, options.seconds),
-            "first page of the largest run, ms": lambda: (
-                1000 * took(ask, "/v1/runs/million/artifacts?limit=100")
-            ),
-            "10,000 signed URLs, s": lambda: signing(ask),
-            "100,000 artifacts as one array, s": lambda: took(ask, "/v1/runs/hundred-thousand/artifacts"),
-            "large file, MB/s": lambda: speed(ask, f"/v1/artifacts/{large.artifact_id}/content"),
-        }
-        with bare(folder, core) as other:
-            jobs["100 artifacts, bare Starlette, requests/s"] = lambda: rate(
-                Server(other, ""), "/", options.seconds
-            )
-            with nginx(folder, core) as third:
-                if third:
-                    path = f"/home/store/{large.key}"
-                    jobs["large file, nginx, MB/s"] = lambda: speed(Server(third, ""), path)
-                before = resident(pid)
-                samples = in_turn(jobs, options.rounds)
-                grown = resident(pid) - before
+        (folder / "rows.json").write_bytes(ask.get(HUNDRED))
+        first, array = "/v1/runs/million/artifacts?limit=100", "/v1/runs/hundred-thousand/artifacts"
+        content, archive = f"/v1/artifacts/{large.artifact_id}/content", "/v1/runs/small/archive"
+        with bare(folder, core) as other, nginx(folder, core) as third:
+            jobs: dict[str, Callable[[], float]] = {
+                LISTING: lambda: rate(ask, HUNDRED, options.seconds),
+                BARE_LISTING: lambda: rate(Server(other, ""), "/", options.seconds),
+                FIRST_PAGE: lambda: 1000 * took(ask, first),
+                SIGNING: lambda: signing(ask),
+                "100,000 artifacts as one array, s": lambda: took(ask, array),
+                FILE: lambda: speed(ask, content),
+                f"ZIP of {SMALL:,} files of 4 kB, s": lambda: took(ask, archive),
+            }
+            if third:
+                jobs[NGINX_FILE] = lambda: speed(Server(third, ""), f"/home/store/{large.key}")
+            else:
+                print(
+                    "nginx is not installed: the large file has nothing to be held against", file=sys.stderr
+                )
+            before = resident(pid)
+            samples = in_turn(jobs, options.rounds)
+            paths = {"array": array, "large file": content, "ZIP": archive}
+            peaks = {what: peak(pid, ask, path) for what, path in paths.items()}
     median = medians(samples)
     figures = [Figure(name, median[name], "", **BOUNDS.get(name, {})) for name in jobs]
-    bare_rate = median["100 artifacts, bare Starlette, requests/s"]
-    figures.append(Figure("listing beside bare Starlette", median[next(iter(jobs))] / bare_rate, "x"))
-    if "large file, nginx, MB/s" in median:
-        ratio = median["large file, MB/s"] / median["large file, nginx, MB/s"]
-        figures.append(Figure("large file beside nginx", ratio, "x"))
-    figures.append(Figure("memory that it took for all that", grown / MIB, "MiB", at_most=64))
+    figures.append(Figure("listing beside bare Starlette", beside(samples, LISTING, BARE_LISTING), "x"))
+    if NGINX_FILE in samples:
+        figures.append(Figure("large file beside nginx", beside(samples, FILE, NGINX_FILE), "x"))
+    figures += [
+        Figure(f"memory for the {what}, beyond that of the start", (most - before) / MIB, "MiB", at_most=64)
+        for what, most in peaks.items()
+    ]
     return figures, samples
 
 
+LISTING = "100 artifacts with signed URLs, requests/s"
+BARE_LISTING = "100 artifacts, bare Starlette, requests/s"
+FIRST_PAGE = "first page of the largest run, ms"
+SIGNING = "10,000 signed URLs, s"
+FILE = "large file, MB/s"
+NGINX_FILE = "large file, nginx, MB/s"
 BOUNDS: dict[str, dict[str, float]] = {
-    "100 artifacts with signed URLs, requests/s": {"at_least": 500},
-    "first page of the largest run, ms": {"at_most": 20},
-    "10,000 signed URLs, s": {"at_most": 1},
-    "large file, MB/s": {"at_least": 500},
+    LISTING: {"at_least": 500},
+    FIRST_PAGE: {"at_most": 20},
+    SIGNING: {"at_most": 1},
+    FILE: {"at_least": 500},
 }
+
+
+def beside(samples: dict[str, list[float]], one: str, other: str) -> float:
+    """The median of their ratios, round by round."""
+    return statistics.median(a / b for a, b in zip(samples[one], samples[other], strict=True))
 
 
 @dataclass(frozen=True)
@@ -261,9 +291,16 @@ def speed(server: Server, path: str) -> float:
     return size / 1e6 / (time.monotonic() - begun)
 
 
-def resident(pid: int) -> int:
+def peak(pid: int, server: Server, path: str) -> int:
+    """The most memory, in bytes, that the process has while it answers."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew (proc(5))
+    took(server, path)
+    return resident(pid, "VmHWM")
+
+
+def resident(pid: int, which: str = "VmRSS") -> int:
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(which))
 
 
 # ---------------------------------------------------------------------------------------------------------------- servers
@@ -293,7 +330,8 @@ def nginx(folder: Path, core: int) -> Iterator[int]:
         yield 0
         return
     port = free_port()
-    (folder / "nginx.conf").write_text(NGINX.format(root=folder, port=port))
+    user = "user root;\n" if os.geteuid() == 0 else ""  # the folder is ours alone
+    (folder / "nginx.conf").write_text(NGINX.format(root=folder, port=port, user=user))
     with process([program, "-c", str(folder / "nginx.conf"), "-p", str(folder)], core):
         wait_for(port)
         yield port
