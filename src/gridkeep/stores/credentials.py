@@ -23,19 +23,26 @@ _KEPT = timedelta(minutes=15)
 
 # What credentials and the way to a cloud depend on: keys, files, profiles, tools, proxies, certificates.
 _OF_A_CLOUD = re.compile(
-    r"(AWS|GOOGLE|GCLOUD|CLOUDSDK|GCE|AZURE|IDENTITY|MSI|SSL_CERT)_\w+|(HTTPS?|ALL|NO)_PROXY|REQUESTS_CA_BUNDLE|HOME|PATH",
+    r"(AWS|AZURE|CLOUDSDK|GCE|GCLOUD|GCS|GOOGLE|IDENTITY|MSI|SSL_CERT)_\w+"
+    r"|(HTTPS?|ALL|NO)_PROXY|REQUESTS_CA_BUNDLE|HOME|PATH",
     re.IGNORECASE,
 )
 
 
+def of_clouds(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of `environ` it takes to open a cloud's store as in a process with it; secrets may be among it."""
+    return {name: value for name, value in environ.items() if _OF_A_CLOUD.fullmatch(name)}
+
+
 def adopt(environ: Mapping[str, str]) -> None:
     """From now on this process looks for credentials where one with `environ` would: variables of the clouds are taken over,
-    for good, as the libraries look there again later. For a supervisor, which serves one submitter."""
-    for name in {name for name in (*os.environ, *environ) if _OF_A_CLOUD.fullmatch(name)}:
-        if name in environ and os.environ.get(name) != environ[name]:
-            os.environ[name] = environ[name]
-        elif name not in environ and name not in ("HOME", "PATH"):
-            del os.environ[name]
+    for good, as the libraries look there again later. For a process that serves one user."""
+    ours, theirs = of_clouds(os.environ), of_clouds(environ)
+    for name in ours.keys() - theirs.keys() - {"HOME", "PATH"}:
+        del os.environ[name]
+    for name, value in theirs.items():
+        if ours.get(name) != value:
+            os.environ[name] = value
 
 
 _ACCOUNT_KEYS = (

@@ -1,7 +1,7 @@
 """With whose credentials an experiment's store is opened: the submitter's, until newer ones are handed on.
 
 The engine may have been started from another shell than the run, so its own environment says nothing. Of the environment
-that a run was submitted with (`environ.json`), the variables of the clouds are kept in a file of their own: what `--env`
+that a run was submitted with (`environ.json`), what opens a cloud's store is kept in a file of its own: what `--env`
 gives the script is the script's, and `grid sync` writes that file anew. Both are readable by their owner only, and go with
 the run's journal. Nothing of them gets into catalog, store or log.
 """
@@ -21,9 +21,9 @@ from gridkeep.model import Cluster
 from gridkeep.settings import Home, Settings
 from gridkeep.stores import open_store
 from gridkeep.stores.base import ObjectInfo, Store
+from gridkeep.stores.credentials import of_clouds
 from gridkeep.supervisor.prepare import environ_file
 
-_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_", "GCLOUD_", "GCE_", "GCS_", "CLOUDSDK_", "IDENTITY_", "MSI_")
 _PAUSE = 5.0  # seconds before credentials that were refused are looked up again: files that they come from may be newer
 
 
@@ -33,23 +33,17 @@ def needs_credentials(cluster: Cluster) -> bool:
 
 
 def keep(home: Home, run_ulid: str, environ: Mapping[str, str]) -> None:
-    """Keeps the clouds' variables of `environ` for the run, in place of those kept before. Raises OSError."""
-    write_json(_file(home, run_ulid), {name: value for name, value in environ.items() if _is_clouds(name)})
+    """Keeps what of `environ` opens a cloud's store for the run, in place of what was kept before. Raises OSError."""
+    write_json(_file(home, run_ulid), of_clouds(environ))
 
 
 def environ_of(home: Home, run_ulid: str) -> Mapping[str, str]:
     """The environment to open the run's store with. Raises OSError."""
-    submitted: dict[str, str] | None = read_json(environ_file(home, run_ulid))
-    credentials: dict[str, str] | None = read_json(_file(home, run_ulid))
-    if submitted is None:
-        return {**os.environ, **(credentials or {})}
-    if credentials is None:
-        return submitted
-    return {name: value for name, value in submitted.items() if not _is_clouds(name)} | credentials
-
-
-def _is_clouds(name: str) -> bool:
-    return name.startswith(_CLOUDS)
+    found: dict[str, str] | None
+    for path in (_file(home, run_ulid), environ_file(home, run_ulid)):
+        if (found := read_json(path)) is not None:
+            return found
+    return os.environ
 
 
 def _file(home: Home, run_ulid: str) -> str:
