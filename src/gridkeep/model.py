@@ -68,13 +68,14 @@ class ArtifactState(StrEnum):
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 EXPERIMENT_SUFFIX = re.compile(r"-exp(\d+)$")
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 
 
 def new_ulid(at: float | None = None) -> str:
     """A 26-character lowercase ULID: 48 bits of milliseconds, 80 bits of randomness (ulid/spec, Crockford base 32)."""
     millis = int((time.time() if at is None else at) * 1000)
     number = (millis & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10), "big")
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def valid_run_name(name: str) -> bool:

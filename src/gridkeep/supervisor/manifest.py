@@ -22,6 +22,7 @@ from gridkeep.stores.keys import artifacts_prefix
 FORMAT = 1
 _ID = re.compile("art_[0-9a-z]+")
 _SHA256 = re.compile("[0-9a-f]{64}")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def make_header(
@@ -78,7 +79,7 @@ def artifact_line(artifact: Artifact) -> bytes:
 
 
 def line_of(shape: JSON) -> bytes:
-    return json.dumps(shape, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(shape).encode() + b"\n"
 
 
 def read(chunks: Iterable[bytes]) -> tuple[JSON, Iterator[Artifact]]:
