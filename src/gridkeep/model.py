@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, get_args
 
 JSON = dict[str, Any]
 
@@ -61,6 +61,53 @@ class ArtifactState(StrEnum):
     MISSING = "missing"
     IGNORED = "ignored"
     REMOVED = "removed"
+
+
+# Skyvern's own enumeration (client 1.0.56), and `file`: what a script run writes.
+ArtifactType = Literal[
+    "file",
+    "recording",
+    "audio",
+    "session_replay",
+    "eval_score",
+    "eval_trajectory",
+    "eval_rubrics",
+    "browser_console_log",
+    "browser_session_action_log",
+    "skyvern_log",
+    "skyvern_log_raw",
+    "screenshot",
+    "screenshot_llm",
+    "screenshot_action",
+    "screenshot_final",
+    "screenshot_proxy",
+    "screenshot_pre_submit",
+    "llm_prompt",
+    "llm_request",
+    "llm_response",
+    "llm_response_parsed",
+    "llm_response_rendered",
+    "visible_elements_id_css_map",
+    "visible_elements_id_frame_map",
+    "visible_elements_tree",
+    "visible_elements_tree_trimmed",
+    "visible_elements_tree_in_prompt",
+    "hashed_href_map",
+    "visible_elements_id_xpath_map",
+    "html",
+    "html_scrape",
+    "html_action",
+    "html_pre_submit",
+    "trace",
+    "har",
+    "script_file",
+    "pdf",
+    "step_archive",
+    "task_archive",
+    "download",
+    "unknown",
+]
+ARTIFACT_TYPES: tuple[str, ...] = get_args(ArtifactType)
 
 
 # ---------------------------------------------------------------------------------------------------- names and ids

@@ -13,9 +13,8 @@ from starlette.responses import JSONResponse, Response
 from gridkeep.api.auth import READER, Call, Reader
 from gridkeep.api.listing import Listing, shapes, signed
 from gridkeep.api.lookup import find_run, the_artifact, the_experiment
-from gridkeep.api.shapes import ArtifactType
 from gridkeep.errors import Conflict, NotFound
-from gridkeep.model import JSON, Artifact, iso
+from gridkeep.model import JSON, Artifact, ArtifactType, iso
 from gridkeep.runs.signing import LONGEST
 
 router = APIRouter(tags=["artifacts"])

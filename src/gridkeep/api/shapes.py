@@ -9,58 +9,12 @@ import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 from gridkeep.api.places import Place
 from gridkeep.model import JSON, Artifact, Experiment, Outcome, Run, State, iso, path_json
 
 ORGANIZATION = "o_gridkeep"  # Skyvern's client wants one
-
-# Skyvern's own enumeration (client 1.0.56), and `file`: what a script run writes.
-ArtifactType = Literal[
-    "file",
-    "recording",
-    "audio",
-    "session_replay",
-    "eval_score",
-    "eval_trajectory",
-    "eval_rubrics",
-    "browser_console_log",
-    "browser_session_action_log",
-    "skyvern_log",
-    "skyvern_log_raw",
-    "screenshot",
-    "screenshot_llm",
-    "screenshot_action",
-    "screenshot_final",
-    "screenshot_proxy",
-    "screenshot_pre_submit",
-    "llm_prompt",
-    "llm_request",
-    "llm_response",
-    "llm_response_parsed",
-    "llm_response_rendered",
-    "visible_elements_id_css_map",
-    "visible_elements_id_frame_map",
-    "visible_elements_tree",
-    "visible_elements_tree_trimmed",
-    "visible_elements_tree_in_prompt",
-    "hashed_href_map",
-    "visible_elements_id_xpath_map",
-    "html",
-    "html_scrape",
-    "html_action",
-    "html_pre_submit",
-    "trace",
-    "har",
-    "script_file",
-    "pdf",
-    "step_archive",
-    "task_archive",
-    "download",
-    "unknown",
-]
-ARTIFACT_TYPES: frozenset[str] = frozenset(get_args(ArtifactType))
 
 RunStatus = Literal[
     "created", "queued", "running", "paused", "timed_out", "failed", "terminated", "completed", "canceled"
@@ -86,18 +40,7 @@ _STATUS: dict[State, RunStatus] = {
     State.STOPPED: "canceled",
 }
 _FAILED: dict[str, RunStatus] = {Outcome.TIMEOUT: "timed_out", Outcome.TERMINATED: "terminated"}
-_NO_IDS = dict.fromkeys(
-    (
-        "step_id",
-        "workflow_run_block_id",
-        "browser_session_id",
-        "observer_cruise_id",
-        "observer_thought_id",
-        "ai_suggestion_id",
-        "bundle_key",
-    )
-)
-_BASE_32 = str.maketrans("jkmnpqrstvwxyz", "ijklmnopqrstuv")  # from Crockford's digits to those of `int`
+_BASE_32 = bytes.maketrans(b"jkmnpqrstvwxyz", b"ijklmnopqrstuv")  # from Crockford's digits to those of `int`
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -182,10 +125,9 @@ def artifact_shapes(
 ) -> Iterator[JSON]:
     """Each artifact of one store. `places` has their experiments, `urls` the signed URL of each."""
     for artifact, url in zip(artifacts, urls, strict=True):
-        place = places[artifact.experiment_id]
+        place, path = places[artifact.experiment_id], artifact.path
         created = iso_of_id(artifact.artifact_id)
-        path = artifact.path
-        yield {
+        shape = {
             "artifact_id": artifact.artifact_id,
             "artifact_type": artifact.type,
             "uri": store_uri + (artifact.key or place.prefix),
@@ -196,29 +138,34 @@ def artifact_shapes(
             "run_id": place.run_id,
             "task_id": place.task_id,
             "workflow_run_id": place.workflow_run_id,
-            **_NO_IDS,
+            "workflow_run_block_id": None,
+            "step_id": None,
+            "browser_session_id": None,
+            "observer_cruise_id": None,
+            "observer_thought_id": None,
+            "ai_suggestion_id": None,
+            "bundle_key": None,
             "checksum": artifact.sha256,
             "file_size": artifact.size,
             "archived": False,
             "experiment": place.experiment,
-            **_path(path),
-            "state": artifact.state.value,
+            "path": None,
+            "state": artifact.state,
             "reason": artifact.reason,
             "mime_type": mime_type_of(path),
             "step_number": None,
         }
-
-
-def _path(path: bytes | None) -> JSON:
-    if path is not None and path.isascii():  # nearly all are
-        return {"path": path.decode()}
-    return path_json(path)
+        if path is not None and path.isascii():  # nearly all are
+            shape["path"] = path.decode()
+        else:
+            shape |= path_json(path)
+        yield shape
 
 
 def iso_of_id(artifact_id: str) -> str:
     """When an id was made: a ULID begins with the time in ms."""
     try:
-        millis = int(artifact_id[4:14].translate(_BASE_32), 32)
+        millis = int(artifact_id[4:14].encode().translate(_BASE_32), 32)
     except ValueError:
         millis = 0
     return f"{_second(millis // 1000)}.{millis % 1000:03d}000Z"

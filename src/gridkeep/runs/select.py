@@ -5,6 +5,7 @@ Knows the catalog only; reads it page by page, so that a million artifacts need 
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.errors import GridError, NotFound, UsageError
-from gridkeep.model import Artifact, Experiment, Run
+from gridkeep.model import ARTIFACT_TYPES, Artifact, Experiment, Run
 from gridkeep.runs.context import Context
 
 PAGE = 1000
@@ -40,7 +41,8 @@ class Selection:
     def parse(
         cls, match: str | None = None, types: Iterable[str] = (), *, removed: bool = False
     ) -> Selection:
-        """From what a user wrote. Raises GridError for a pattern that is no regular expression."""
+        """From what a user wrote. Raises GridError for a pattern that is no regular expression, and for a type that there
+        is not."""
         try:
             pattern = None if match is None else re.compile(match)
         except re.error as error:
@@ -48,7 +50,16 @@ class Selection:
                 f"{match!r} is not a regular expression: {error}.",
                 "Quote special characters with a backslash.",
             ) from None
-        return cls(pattern, frozenset(types), removed)
+        wanted = frozenset(types)
+        if unknown := sorted(wanted.difference(ARTIFACT_TYPES)):
+            near = difflib.get_close_matches(unknown[0], ARTIFACT_TYPES)
+            raise UsageError(
+                f"There is no artifact type {unknown[0]}.",
+                f"Did you mean {' or '.join(near)}?"
+                if near
+                else f"The types are {', '.join(ARTIFACT_TYPES)}.",
+            )
+        return cls(pattern, wanted, removed)
 
     @property
     def everything(self) -> bool:

@@ -63,11 +63,14 @@ def test_download(call: Call, run: list[Experiment], cwd: Path) -> None:
 def test_filters_and_folder(call: Call, run: list[Experiment], cwd: Path) -> None:
     assert call("artifacts", "my-run-exp0", "--download_dir", "x", "-m", "^out/").code == 0
     assert os.listdir("x/my-run-exp0") == ["out"]
-    assert call("artifacts", "my-run-exp0", "--download_dir", "y", "--type", "video").code == 0
+    assert call("artifacts", "my-run-exp0", "--download_dir", "y", "--type", "recording").code == 0
     assert os.listdir("y") == []
     bad = call("artifacts", "my-run", "-m", "[")
     assert bad.code == 1
     assert bad.err.startswith("Error: '[' is not a regular expression: ")
+    bad = call("artifacts", "my-run", "--type", "screenshots")
+    assert (bad.code, bad.err.splitlines()[0]) == (2, "Error: There is no artifact type screenshots.")
+    assert bad.err.splitlines()[1].startswith("Hint: Did you mean screenshot")
 
 
 def test_unknown_name(call: Call, run: list[Experiment], cwd: Path) -> None:
