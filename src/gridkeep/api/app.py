@@ -35,10 +35,10 @@ from gridkeep.api.gate import Gate
 from gridkeep.api.observe import Figures, Observed
 from gridkeep.api.site import Site
 
-_ROUTERS: tuple[APIRouter, ...] = (
+_ROUTERS: tuple[APIRouter, ...] = (  # the busiest first: they are gone through one after another
+    artifacts.router,
     runs.router,
     experiments.router,
-    artifacts.router,
     content.router,
     preview.router,
     archive.router,

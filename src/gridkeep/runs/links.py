@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from gridkeep.errors import Forbidden, GridError
 from gridkeep.model import Artifact
 from gridkeep.runs.context import Context
-from gridkeep.runs.signing import LONGEST, Secret, Signer
+from gridkeep.runs.signing import LONGEST, Signer
 
 _AGAIN = "Ask for a fresh one."
 
@@ -43,9 +43,13 @@ class Links:
         if signed is not None:
             each = iter(signed)
             return [next(each) if artifact.downloadable else None for artifact in artifacts]
-        secret, expires = self.signer.secret(), math.ceil(time.time() + ttl)
+        sign, expires = self.signer.secret().sign, str(math.ceil(time.time() + ttl))
+        before, attachment = f"{base}/v1/artifacts/", "&download=1" if download else ""
         return [
-            _url(secret, artifact, base, expires, download) if artifact.downloadable else None
+            f"{before}{artifact.artifact_id}/content?expires={expires}"
+            f"&signature={sign(_message(artifact, expires, download))}{attachment}"
+            if artifact.downloadable
+            else None
             for artifact in artifacts
         ]
 
@@ -56,15 +60,6 @@ class Links:
             raise Forbidden("This URL was changed, or the file was replaced since it was made.", _AGAIN)
         if int(expires) <= time.time():
             raise Forbidden("This URL has ended.", _AGAIN)
-
-
-def _url(secret: Secret, artifact: Artifact, base: str, expires: int, download: bool) -> str:
-    attachment = "&download=1" if download else ""
-    signature = secret.sign(_message(artifact, str(expires), download))
-    return (
-        f"{base}/v1/artifacts/{artifact.artifact_id}/content"
-        f"?expires={expires}&signature={signature}{attachment}"
-    )
 
 
 def _message(artifact: Artifact, expires: str, download: bool) -> str:

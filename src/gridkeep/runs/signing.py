@@ -7,12 +7,12 @@ itself, or until `rotate(at_once=True)`. Knows nothing of what is signed.
 
 from __future__ import annotations
 
-import base64
 import hmac
 import os
 import secrets
 import time
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from gridkeep.errors import HomeError
 from gridkeep.files import read_json, take_lock, write_json
@@ -22,7 +22,7 @@ LONGEST = 7 * 86400.0  # seconds that anything signed may be good for
 _PATIENCE = 10.0  # seconds that another process is waited for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Secret:
     """One of them; `number` tells which one made a signature."""
 
@@ -31,9 +31,15 @@ class Secret:
     made_at: float
 
     def sign(self, message: str) -> str:
-        """A signature of 45 or a few more characters, fit for a URL."""
-        mac = hmac.digest(bytes.fromhex(self.secret), message.encode(), "sha256")
-        return f"{self.number}.{base64.urlsafe_b64encode(mac)[:-1].decode()}"  # without its one `=`
+        """A signature of 66 or a few more characters, fit for a URL."""
+        mac = self._keyed.copy()
+        mac.update(message.encode())
+        return f"{self.number}.{mac.hexdigest()}"
+
+    @cached_property
+    def _keyed(self) -> hmac.HMAC:
+        """To be copied: with it a signature costs half as much."""
+        return hmac.new(bytes.fromhex(self.secret), digestmod="sha256")
 
 
 class Signer:
