@@ -38,6 +38,12 @@ class Unsigned(S3SigV4Auth):
         return "UNSIGNED-PAYLOAD"
 
 
+def generation(answer: http.client.HTTPResponse) -> str:
+    """Of the object that the answer is about; 0 where there is none."""
+    etag = answer.headers.get("ETag")
+    return str(zlib.crc32(etag.encode())) if etag else "0"
+
+
 class Backend:
     """The S3 server behind."""
 
@@ -83,22 +89,18 @@ class Front(BaseHTTPRequestHandler):
             self.answer(401, {}, DENIED)
             return
         query = urlencode([one for one in asked if not one[0].startswith("X-Goog-")], quote_via=quote)
-        with self.conditional:
-            exists = (
-                self.backend.ask("HEAD", address.path)[0].status == 200 if self.needs_to_know(query) else None
-            )
-            if self.headers.get("x-goog-if-generation-match") == "0" and exists:
-                self.answer(412, {}, UNMET)
-            elif self.command == "DELETE" and exists is False:
-                self.answer(404, {}, NO_KEY)
-            elif exists is not None:
-                self.pass_on(address.path, query, body)
-                return
-        if exists is None:
+        wanted = self.headers.get("x-goog-if-generation-match")
+        if wanted is None and (self.command != "DELETE" or query):
             self.pass_on(address.path, query, body)
-
-    def needs_to_know(self, query: str) -> bool:
-        return "x-goog-if-generation-match" in self.headers or (self.command == "DELETE" and not query)
+            return
+        with self.conditional:
+            found = generation(self.backend.ask("HEAD", address.path)[0])
+            if wanted not in (None, found):
+                self.answer(412, {}, UNMET)
+            elif self.command == "DELETE" and found == "0":
+                self.answer(404, {}, NO_KEY)
+            else:
+                self.pass_on(address.path, query, body)
 
     def pass_on(self, path: str, query: str, body: bytes) -> None:
         headers = {name: value for name, value in self.headers.items() if name.lower() in PASSED_ON}
@@ -106,8 +108,8 @@ class Front(BaseHTTPRequestHandler):
             headers["x-amz-copy-source"] = source
         answer, content = self.backend.ask(self.command, path, query, headers, body)
         given = {name: value for name, value in answer.headers.items() if name.lower() in GIVEN_BACK}
-        if etag := answer.headers.get("ETag"):
-            given["x-goog-generation"] = str(zlib.crc32(etag.encode()))
+        if answer.headers.get("ETag"):
+            given["x-goog-generation"] = generation(answer)
         if self.command == "HEAD":
             given["Content-Length"] = answer.headers.get("Content-Length", "0")
         self.answer(answer.status, given, content)

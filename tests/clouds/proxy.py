@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -75,13 +76,7 @@ class Exchange:
     def send(self, change: Callable[[int, bytes], bytes] = lambda at, piece: piece) -> HTTPResponse:
         """Hands the request on; `change` gets each piece of its body with its place, and may raise Reset. Gives the answer,
         of which only the head has been read."""
-        upstream = HTTPConnection(*self.proxy.behind, timeout=_UPSTREAM)
-        self._handler.upstream = upstream
-        upstream.putrequest(self.seen.method, self.seen.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self._handler.headers.items():
-            if name.lower() not in ("expect", "connection"):
-                upstream.putheader(name, value)
-        upstream.endheaders()
+        upstream = self._handler.upstream = self.begin()
         at = 0
         for piece in self.body():
             changed = change(at, piece)
@@ -91,6 +86,20 @@ class Exchange:
             at += len(piece)
         self.seen.reached = True
         return upstream.getresponse()
+
+    def begin(self) -> HTTPConnection:
+        """The head of the request goes to the server behind."""
+        upstream = HTTPConnection(*self.proxy.behind, timeout=_UPSTREAM)
+        upstream.putrequest(self.seen.method, self.seen.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() not in ("expect", "connection"):
+                upstream.putheader(name, value)
+        upstream.endheaders()
+        return upstream
+
+    @property
+    def headers(self) -> Message:
+        return self._handler.headers
 
     def give(
         self, answer: HTTPResponse, change: Callable[[int, bytes], bytes] = lambda at, piece: piece
@@ -130,6 +139,21 @@ def reset_before(exchange: Exchange) -> None:
 def reset_after(exchange: Exchange) -> None:
     """The server behind has done it; its answer is lost."""
     exchange.send().read()
+    raise Reset
+
+
+def late(exchange: Exchange) -> None:
+    """Its client hears nothing; the server behind gets it when `proxy.deliver` is called."""
+    body = b"".join(exchange.body())
+
+    def deliver() -> int:
+        upstream = exchange.begin()
+        upstream.send(body)
+        status = upstream.getresponse().status
+        upstream.close()
+        return status
+
+    exchange.proxy.held.append(deliver)
     raise Reset
 
 
@@ -240,6 +264,15 @@ def slow(rate: float) -> Act:
     return act
 
 
+def having(header: str, act: Act) -> Act:
+    """`act` for requests with this header; others go through."""
+
+    def chosen(exchange: Exchange) -> None:
+        (act if header in exchange.headers else forward)(exchange)
+
+    return chosen
+
+
 SLOW_DOWN = refuse(503, "SlowDown")
 INTERNAL = refuse(500, "InternalError")
 TOO_MANY = refuse(429, "TooManyRequests", headers="Retry-After: 1\r\n")
@@ -293,6 +326,7 @@ class Proxy:
         assert address.hostname and address.port
         self.behind = (address.hostname, address.port)
         self.seen: list[Seen] = []
+        self.held: list[Callable[[], int]] = []  # requests that are late
         self._rules: list[Rule] = []
         self._dice = random.Random(seed)
         self._lock = threading.Lock()
@@ -329,6 +363,12 @@ class Proxy:
         """What hangs or waits now ends."""
         self._free.set()
         self._free = threading.Event()
+
+    def deliver(self) -> list[int]:
+        """What was late comes to the server behind now; its answers, which nobody gets."""
+        with self._lock:
+            held, self.held = self.held, []
+        return [deliver() for deliver in held]
 
     @contextmanager
     def away(self) -> Iterator[None]:

@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import obstore
 
-from gridkeep.errors import ObjectExists, StoreDenied, StoreError, StoreUnavailable
+from gridkeep.errors import StoreDenied, StoreError, StoreUnavailable
 from gridkeep.stores.base import ObjectInfo
 from gridkeep.stores.budget import MIB, SHARED
 from gridkeep.stores.cloud_errors import EXPIRED, answer_of, is_beyond, translated
 from gridkeep.stores.clouds import Bucket
+from gridkeep.stores.conditions import Conditions, replacing
 from gridkeep.stores.keys import names_of
 from gridkeep.stores.probe import probe
 from gridkeep.stores.reading import WINDOW, chunks
+from gridkeep.stores.single import SingleRequests
 from gridkeep.stores.sources import Source
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult
+    from obstore import GetOptions, GetResult, PutMode
 
 SMALL = MIB  # bytes of an object that goes in one request, from memory
 _TOGETHER = 16  # small objects on their way at once
@@ -35,7 +37,6 @@ _PIECE = (
     MIB // 4
 )  # bytes that come at once: a line that gives so few in a minute is not taken for a silent one
 _BATCH = 1000  # keys deleted by one request
-_ONCE_TRIES, _ONCE_PAUSE = 3, 0.3  # of a conditional put whose answer was lost; seconds between
 _CUT_TRIES = 3  # in a row, of a window whose connection is cut without another byte
 _RENEW_EVERY = 30.0  # seconds between two looks for new credentials in the place of expired ones
 
@@ -63,14 +64,16 @@ class BucketStore:
         uri: str,
         prefix: str,
         connect: Callable[[], Bucket],
-        large: Callable[[Callable[[], Bucket]], Large],
+        large: Callable[[Callable[[], Bucket], Conditions], Large],
     ) -> None:
         self.uri = uri
         self.prefix = prefix
         self._connect = connect
         self._bucket = connect()
         self._renewed = 0.0
-        self._large = large(lambda: self._bucket)
+        conditions = Conditions(self._look)
+        self._small = SingleRequests(lambda: self._bucket, conditions)
+        self._large = large(lambda: self._bucket, conditions)
         self._together = _TOGETHER
         self._putting = ThreadPoolExecutor(_TOGETHER, thread_name_prefix="put")
 
@@ -83,7 +86,8 @@ class BucketStore:
         with SHARED.held(SMALL):
             data = source.read(SMALL + 1)
             if len(data) <= SMALL:
-                return self._put_small(key, data, if_absent)
+                with self._explained("write to", key):
+                    return ObjectInfo(key, len(data), _bare(self._small.put(path, data, if_absent=if_absent)))
             source.unread(data)
             del data
         with self._explained("write to", key, source):
@@ -109,37 +113,12 @@ class BucketStore:
         self._together = max(1, width // 2) if failing else min(_TOGETHER, self._together * 2)
         return answers
 
-    def _put_small(self, key: str, data: bytes, if_absent: bool) -> ObjectInfo:
-        if if_absent:
-            return self._put_once(key, data)
-        with self._explained("write to", key):
-            answer = obstore.put(self._bucket.writer, self._path(key), data, use_multipart=False)
-        return ObjectInfo(key, len(data), _bare(answer["e_tag"]))
-
-    def _put_once(self, key: str, data: bytes) -> ObjectInfo:
-        """Put-if-absent. When an answer was lost, what is there now may be ours: then it has our bytes."""
-        unsure = False
-        for tries_left in range(_ONCE_TRIES - 1, -1, -1):
-            try:
-                with self._explained("write to", key):
-                    answer = obstore.put(
-                        self._bucket.once, self._path(key), data, mode="create", use_multipart=False
-                    )
-                return ObjectInfo(key, len(data), _bare(answer["e_tag"]))
-            except StoreUnavailable:
-                if not tries_left:
-                    raise
-                unsure = True
-                time.sleep(_ONCE_PAUSE)
-            except ObjectExists:
-                if not unsure:
-                    raise
-                with self._explained("read", key):
-                    there = obstore.get(self._bucket.reader, self._path(key))
-                    if memoryview(there.bytes()) != data:
-                        raise
-                return ObjectInfo(key, len(data), _bare(there.meta["e_tag"]))
-        raise AssertionError
+    def _look(self, path: str) -> PutMode:
+        """On which condition what is there may be replaced."""
+        try:
+            return replacing(obstore.head(self._bucket.reader, path))
+        except FileNotFoundError:
+            return "create"
 
     # ---------------------------------------------------------------------------------------------------------- reading
 

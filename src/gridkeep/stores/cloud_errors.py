@@ -35,8 +35,9 @@ EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefr
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"}
 _OTHER_REGION = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "StorageQuotaExceeded"}
+CONFLICT = "ConditionalRequestConflict"  # of S3: two writers of a key at the same moment
 _BUSY = {
-    "ConditionalRequestConflict",
+    CONFLICT,
     "InternalError",
     "InvalidBlockList",  # of Azure, when another writer of the same key was faster
     "OperationAborted",
@@ -83,6 +84,29 @@ def is_beyond(error: Exception) -> bool:
     return answer.status == 416 or "StartTooLarge" in answer.text
 
 
+def is_unmet(error: Exception) -> bool:
+    """Whether a put was refused because what it may replace is not what is there."""
+    answer = answer_of(error)
+    if answer.code == CONFLICT:
+        return False  # it is decided when the other writer is done
+    return type(error).__name__ in ("AlreadyExistsError", "PreconditionError") or (
+        answer.status == 412 or answer.code == "NoSuchKey"
+    )
+
+
+def is_unable(error: Exception) -> bool:
+    """Whether the store knows no such condition."""
+    answer = answer_of(error)
+    return answer.status == 501 or answer.code == "NotImplemented" or "NotImplementedError" in answer.text
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same put may succeed in a moment."""
+    trouble = translated(error, "", "write to")
+    passing = isinstance(trouble, StoreUnavailable) and not isinstance(trouble, NoCredentials)
+    return passing and not is_unmet(error) and not is_unable(error)
+
+
 def is_damage(error: Exception) -> bool:
     """Whether the store got, or would have got, other bytes than were hashed."""
     answer = answer_of(error)
@@ -99,6 +123,8 @@ def translated(error: Exception, uri: str, doing: str, key: str = "") -> StoreEr
         return StoreUnavailable(f"The upload of {uri}{key} was ended by somebody else.", "It is sent again.")
     if answer.code in _NO_BUCKET:
         return StoreDenied(f"There is no bucket for {uri}.", "Make the bucket, or name another.")
+    if answer.code == CONFLICT:
+        return StoreUnavailable(f"The object {uri}{key} is written by another, too.", "It is sent again.")
     if name == "AlreadyExistsError" or (name != "PreconditionError" and answer.code == "PreconditionFailed"):
         return ObjectExists(f"The store {uri} has an object {key} already.")
     if name == "PreconditionError":

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from gridkeep.errors import StoreUnavailable
 from gridkeep.stores.budget import MIB, SHARED
-from gridkeep.stores.cloud_errors import answer_of, is_damage
+from gridkeep.stores.cloud_errors import CONFLICT, answer_of, is_damage
 from gridkeep.stores.s3_upload import Body, Part, Upload, combined_etag
 from gridkeep.stores.sources import Source
 from gridkeep.stores.upload_journal import UploadJournal, Version
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
     from gridkeep.stores.clouds import Bucket
+    from gridkeep.stores.conditions import Conditions
 
 PART = 16 * MIB  # of a file; more where there would be too many
 HELD_PART = 8 * MIB  # of what is no file, and so is held until it is sent
@@ -41,14 +42,15 @@ def part_size(size: int) -> int:
 class S3Parts:
     """See `bucket.Large`. `bucket` gives the open bucket."""
 
-    def __init__(self, bucket: Callable[[], Bucket]) -> None:
+    def __init__(self, bucket: Callable[[], Bucket], conditions: Conditions) -> None:
         self._bucket = bucket
+        self._conditions = conditions
         self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="part")
 
     def put(
         self, path: str, source: Source, *, if_absent: bool, journal: str | None
     ) -> tuple[int, str | None]:
-        upload = self._upload(path, {"IfNoneMatch": "*"} if if_absent else {})
+        upload = self._upload(path, None if if_absent else self._conditions)
         return _Sending(upload, path, source, self._senders, journal if source.fd is not None else None).run()
 
     def abandon(self, prefix: str) -> None:
@@ -57,10 +59,10 @@ class S3Parts:
         for page in pages.paginate(Bucket=bucket.name, Prefix=prefix):
             for found in page.get("Uploads", []):
                 if found["Key"].startswith(prefix):
-                    self._upload(found["Key"], {}, found["UploadId"]).abort()
+                    self._upload(found["Key"], None, found["UploadId"]).abort()
 
-    def _upload(self, path: str, condition: dict[str, str], upload_id: str = "") -> Upload:
-        return Upload(self._client(), self._bucket().name, path, condition, upload_id)
+    def _upload(self, path: str, conditions: Conditions | None, upload_id: str = "") -> Upload:
+        return Upload(self._client(), self._bucket().name, path, conditions, upload_id)
 
     def _client(self) -> S3Client:
         client = self._bucket().s3
@@ -199,7 +201,8 @@ class _Sending:
             with suppress(Exception):
                 while self._source.read(MIB):
                     pass
-        lost = self._etag or answer_of(error).code == "NoSuchUpload"
+        # After a conflict S3 wants the parts anew.
+        lost = self._etag or answer_of(error).code in ("NoSuchUpload", CONFLICT)
         if self._journal is None or self._source.error is not None or lost:
             self._forget()
         else:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from gridkeep.errors import StoreUnavailable
-from gridkeep.stores.cloud_errors import answer_of
+from gridkeep.stores.cloud_errors import answer_of, is_unmet
 
 if TYPE_CHECKING:
+    from obstore import PutMode, PutResult
     from types_boto3_s3 import S3Client
+
+    from gridkeep.stores.conditions import Conditions
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -33,24 +36,27 @@ class Part(NamedTuple):
 
 
 class Upload:
-    """One object of one bucket. `condition` says when it may be put (`IfNoneMatch`)."""
+    """One object of one bucket. `conditions` say when it may replace another; None: never."""
 
     def __init__(
-        self, client: S3Client, bucket: str, path: str, condition: dict[str, Any], upload_id: str = ""
+        self, client: S3Client, bucket: str, path: str, conditions: Conditions | None, upload_id: str = ""
     ) -> None:
         self._client = client
         self._object: Any = {"Bucket": bucket, "Key": path}
-        self._condition = condition
+        self._conditions = conditions
         self.upload_id = upload_id
 
     def whole(self, body: Body, size: int, md5: bytes) -> str:
         """Puts all of it by one request; returns its etag."""
-        return self._once(
-            md5.hex(),
-            lambda: self._client.put_object(
-                **self._object, Body=body, ContentLength=size, ContentMD5=_base64(md5), **self._condition
-            ),
-        )
+
+        def request(**condition: Any) -> Any:
+            if not isinstance(body, bytes):
+                body.seek(0)
+            return self._client.put_object(
+                **self._object, Body=body, ContentLength=size, ContentMD5=_base64(md5), **condition
+            )
+
+        return self._once(md5.hex(), request, look_first=False)
 
     def begin(self) -> None:
         self.upload_id = self._client.create_multipart_upload(**self._object)["UploadId"]
@@ -90,11 +96,14 @@ class Upload:
     def complete(self, parts: dict[int, Part]) -> str:
         """Makes the object of its parts; returns its etag."""
         listed: Any = [{"PartNumber": number, "ETag": part.etag} for number, part in sorted(parts.items())]
+
+        def request(**condition: Any) -> Any:
+            return self._client.complete_multipart_upload(
+                **self._object, UploadId=self.upload_id, MultipartUpload={"Parts": listed}, **condition
+            )
+
         return self._once(
-            combined_etag(part.md5 for _, part in sorted(parts.items())),
-            lambda: self._client.complete_multipart_upload(
-                **self._object, UploadId=self.upload_id, MultipartUpload={"Parts": listed}, **self._condition
-            ),
+            combined_etag(part.md5 for _, part in sorted(parts.items())), request, look_first=True
         )
 
     def abort(self) -> None:
@@ -111,18 +120,34 @@ class Upload:
                 raise
             return ""
 
-    def _once(self, expected: str, request: Any) -> str:
+    def _once(self, expected: str, request: Callable[..., Any], *, look_first: bool) -> str:
         """Does what makes the object. If it was done already by a try whose answer was lost, that counts."""
-        try:
-            return str(request()["ETag"]).strip('"')
-        except self._client.exceptions.ClientError as error:
-            repeated = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
-            gone = answer_of(error).code == "NoSuchUpload"
-            if not gone and not (repeated and answer_of(error).status == 412):
-                raise
-            if self.etag() != expected:
-                raise
-            return expected
+
+        def attempt(mode: PutMode) -> PutResult:
+            try:
+                etag = str(request(**_condition(mode))["ETag"])
+            except self._client.exceptions.ClientError as error:
+                repeated = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+                gone = answer_of(error).code == "NoSuchUpload"
+                if not gone and not (repeated and is_unmet(error)):
+                    raise
+                if self.etag() != expected:
+                    raise
+                etag = f'"{expected}"'
+            return {"e_tag": etag, "version": None}
+
+        if self._conditions is None:
+            made = attempt("create")
+        else:
+            made = self._conditions.put(self._object["Key"], attempt, look_first=look_first)
+        return str(made["e_tag"]).strip('"')
+
+
+def _condition(mode: PutMode) -> dict[str, str | None]:
+    """In the words of S3."""
+    if isinstance(mode, str):
+        return {"IfNoneMatch": "*"} if mode == "create" else {}
+    return {"IfMatch": mode["e_tag"]}
 
 
 def combined_etag(digests: Iterable[bytes | None]) -> str:

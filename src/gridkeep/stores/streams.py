@@ -18,6 +18,7 @@ from gridkeep.stores.sources import Source
 
 if TYPE_CHECKING:
     from gridkeep.stores.clouds import Bucket
+    from gridkeep.stores.conditions import Conditions
 
 PART = 5 * MIB
 MOST_PARTS = 10_000
@@ -27,7 +28,7 @@ _AT_ONCE = 3
 class StreamedParts:
     """See `bucket.Large`. `bucket` gives the open bucket."""
 
-    def __init__(self, bucket: Callable[[], Bucket]) -> None:
+    def __init__(self, bucket: Callable[[], Bucket], _: Conditions) -> None:
         self._bucket = bucket
         self._at_once = _AT_ONCE
 
