@@ -10,9 +10,10 @@ import click
 from gridkeep.cli.output import echo, message, print_json
 from gridkeep.cli.targets import complete_target, live_line, show_waiting, split_targets
 from gridkeep.errors import GridError
+from gridkeep.model import Experiment
 from gridkeep.runs.context import open_context
-from gridkeep.runs.delete import Erased, delete, still_active
-from gridkeep.runs.pick import Picked, pick
+from gridkeep.runs.delete import Erased, begun, delete, still_active
+from gridkeep.runs.pick import pick
 from gridkeep.terminal import LiveLine, many, size
 
 
@@ -26,24 +27,33 @@ from gridkeep.terminal import LiveLine, many, size
 def command(names: tuple[str, ...], yes: bool, force: bool, as_json: bool) -> int:
     """Delete runs, with all their experiments, or single experiments: artifacts, logs and records.
 
-    Nothing else ever deletes, and nothing brings them back.
+    Nothing else ever deletes, and nothing brings them back. A deletion that was cut off goes on by itself, with the
+    credentials of its shell; where these do not serve any more, by deleting again.
     """
     kind, wanted = split_targets(names)
     with open_context() as context:
-        picked = pick(context, wanted, kind)
+        again = {name: left for name in wanted if (left := begun(context, name, kind))}
+        picked = pick(context, [name for name in wanted if name not in again], kind)
         active = [one for one in picked.experiments.values() if one.state.active]
         if active and not force:
             raise still_active(active)
-        message(_plan(picked))
+        left = [one for each in again.values() for one in each]
+        chosen = {one.experiment_id: one for one in [*picked.experiments.values(), *left]}
+        message(_plan(list(chosen.values())))
         if not yes and not _agreed():
             message("Nothing was deleted.")
             return 1
         with live_line() as live:
             erased = delete(
-                context, picked, force=force, waiting=show_waiting(live), progress=_show_progress(live)
+                context,
+                picked,
+                again=left,
+                force=force,
+                waiting=show_waiting(live),
+                progress=_show_progress(live),
             )
     if as_json:
-        names_gone = sorted(one.name for one in picked.experiments.values())
+        names_gone = sorted(one.name for one in chosen.values())
         print_json({"experiments": names_gone, "objects": erased.objects, "bytes": erased.bytes})
     else:
         gone = f"{many(erased.experiments, 'experiment')}, {many(erased.objects, 'object')}"
@@ -51,13 +61,11 @@ def command(names: tuple[str, ...], yes: bool, force: bool, as_json: bool) -> in
     return 0
 
 
-def _plan(picked: Picked) -> str:
-    experiments = list(picked.experiments.values())
+def _plan(experiments: list[Experiment]) -> str:
     files = sum(one.artifacts for one in experiments)
     kept = sum(one.bytes for one in experiments)
-    of_runs = (
-        f"{many(len(experiments), 'experiment')} of {', '.join(run.name for run in picked.runs.values())}"
-    )
+    runs = dict.fromkeys(one.run for one in experiments)
+    of_runs = f"{many(len(experiments), 'experiment')} of {', '.join(runs)}"
     return f"This deletes {of_runs}: {many(files, 'file')}, {size(kept)}, with logs and records."
 
 

@@ -79,6 +79,7 @@ def examine() -> Iterator[Finding]:
             yield _home(context)
             yield _catalog(context)
             yield from _leftovers(context)
+            yield from _deletions(context)
             yield from map(_store, check(context))
             yield _engine(context)
     except GridError as error:
@@ -188,6 +189,14 @@ def _leftovers(context: Context) -> Iterator[Finding]:
         what = f"{many(found, 'experiment')} in the home {'is' if found == 1 else 'are'} not in the catalog"
         text = f"{what}; {' and '.join(commands)} brings back those of that store"
         yield Finding("leftovers", "warning", text, {"experiments": found})
+
+
+def _deletions(context: Context) -> Iterator[Finding]:
+    """Those that were begun and are not over: the store may be away, or refuse the credentials of whoever asked."""
+    if left := context.catalog.deleting():
+        runs = " ".join(sorted({one.run for one in left}))
+        text = f"{many(len(left), 'experiment')} not deleted to the end yet; `grid delete {runs}` goes on with it"
+        yield Finding("deletions", "warning", text, {"experiments": len(left)})
 
 
 def _options(store: str, endpoint: str | None) -> str:

@@ -1,9 +1,10 @@
 """Deleting: everything of an experiment goes, nothing of another, and the reply says how much went.
 
-First it is hidden in the catalog, at once, and marked in the home; then objects, working copy and journal go; the records go
-last. So a deletion that was cut off anywhere is finished by whoever looks next (`finish_deletions`), and by the marks also
-when the catalog was lost meanwhile. A lock lets one process of
-the home delete at a time; a supervisor that still lives is let finish first, or it would put back what has gone.
+First it is hidden in the catalog, at once, and marked in the home; then objects, working copy and journal go; the records
+go last. So a deletion that was cut off anywhere is finished by whoever looks next (`finish_deletions`), by the marks also
+when the catalog was lost meanwhile, and with the credentials of whoever asked for it, which are in them; where these serve
+no more, with those of whoever asks again. A lock lets one process of the home delete at a time; a supervisor that still
+lives is let finish first, or it would put back what has gone.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from gridkeep.errors import Conflict, GridError, NoCredentials, NotFound, StoreDenied, StoreError
 from gridkeep.files import is_locked, take_lock
@@ -43,16 +44,31 @@ class Erased:
     bytes: int = 0
 
 
+def begun(context: Context, name: str, kind: str | None = None) -> list[Experiment]:
+    """What a name or an id of a run or an experiment (`kind`) meant before its deletion began, as long as that is not over;
+    nothing where it means another by now."""
+    if context.find(name) is not None:
+        return []
+    return [
+        one
+        for one in context.catalog.deleting()
+        if (kind != "experiment" and name in (one.run, one.run_id))
+        or (kind != "run" and name in (one.name, one.experiment_id))
+    ]
+
+
 def delete(
     context: Context,
     picked: Picked,
     *,
+    again: Sequence[Experiment] = (),
     force: bool = False,
     waiting: Callable[[list[Experiment]], None] = lambda _: None,
     progress: Callable[[Erased], None] = lambda _: None,
 ) -> Erased:
-    """Deletes the picked experiments, and each run with its last one; returns when store and home are clean of them.
-    `waiting` is told now and then what is still being stopped, `progress` what has gone.
+    """Deletes the picked experiments, and each run with its last one, and goes on with those of `again`, which were `begun`;
+    returns when store and home are clean of them. `waiting` is told now and then what is still being stopped, `progress`
+    what has gone.
 
     Raises Conflict when one is active, unless `force`: then it is stopped first. Raises StoreError when the store does
     not take part; the rest is then done later (`finish_deletions`), unless the store lets nothing be seen: then nothing
@@ -61,7 +77,8 @@ def delete(
     active = [one for one in picked.experiments.values() if one.state.active]
     if active and not force:
         raise still_active(active)
-    _look_in(context, picked)
+    ids = [*picked.experiments, *(one.experiment_id for one in again)]
+    _look_in(context, [*picked.experiments.values(), *again])
     stop(context, active, waiting=waiting)
     erased = Erased()
     while True:
@@ -69,14 +86,26 @@ def delete(
             context
         ) as alone:  # before it begins: nobody else shall do, and count, what is asked of us
             if alone:
-                context.catalog.begin_delete(list(picked.experiments))
-                while left := _begun(context, picked.experiments):
-                    _erase_all(context, left, erased, progress)
-                    if left := _begun(context, picked.experiments):  # their supervisors still live
+                context.catalog.begin_delete(ids)
+                left = _begun(context, ids)
+                _mark(context, left)
+                while left:
+                    try:
+                        _erase_all(context, left, erased, progress)
+                    except StoreError as error:
+                        raise _with_what_is_left(error, left[0].run) from None
+                    if left := _begun(context, ids):  # their supervisors still live
                         waiting(left)
                         time.sleep(_LOOK_EVERY)
                 return erased
         time.sleep(_LOOK_EVERY)
+
+
+def _with_what_is_left(error: StoreError, name: str) -> StoreError:
+    """The error, and how what it has cut off is finished."""
+    how = f"`grid delete {name}` goes on with what is left, with the credentials of its shell."
+    error.hint = f"{error.hint} {how}" if error.hint else how
+    return error
 
 
 def begin(context: Context, picked: Picked) -> None:
@@ -84,39 +113,54 @@ def begin(context: Context, picked: Picked) -> None:
     StoreDenied or NoCredentials where nothing could be removed."""
     if active := [one for one in picked.experiments.values() if one.state.active]:
         raise still_active(active)
-    _look_in(context, picked)
+    _look_in(context, picked.experiments.values())
     context.catalog.begin_delete(list(picked.experiments))
+    _mark(context, picked.experiments.values())
     dispatch.wake(context.home, context.catalog)
 
 
-def _look_in(context: Context, picked: Picked) -> None:
+def _look_in(context: Context, experiments: Iterable[Experiment]) -> None:
     """Raises StoreDenied or NoCredentials where these would end every deletion; what passes is for later."""
-    for one in {one.run_id: one for one in picked.experiments.values()}.values():
-        try:
-            store = context.store(picked.runs[one.run_id].cluster)
-            next(iter(store.list(experiment_prefix(one.experiment_id))), None)
-        except (StoreDenied, NoCredentials):
-            raise
-        except (StoreError, NotFound):
-            continue
+    for one in {one.run_id: one for one in experiments}.values():
+        for cluster in _clusters(context, one.experiment_id):
+            try:
+                next(iter(context.store(cluster).list(experiment_prefix(one.experiment_id))), None)
+            except (StoreDenied, NoCredentials):
+                raise
+            except (StoreError, NotFound):
+                continue
 
 
-def finish_deletions(context: Context) -> Erased:
-    """Does what can be done now of deletions that were begun: not while another process is at it, not what a
-    supervisor still works on, nor what a store or disk refuses. For whoever looks now and then; safe at any moment."""
+def finish_deletions(context: Context, told: Callable[[str], None] = lambda _: None) -> Erased:
+    """Does what can be done now of deletions that were begun: not while another process is at it, not what a supervisor
+    still works on, nor what a store or disk refuses, of which somebody is `told`. For whoever looks now and then; safe at
+    any moment. This process then has the credentials of whoever asked (`credentials.adopt`)."""
     erased = Erased()
     with _alone(context) as alone:
         if alone:
             marks = marked(context.home)
             context.catalog.begin_delete(marks)  # what an older catalog shows again
-            hidden = context.catalog.deleting()
-            for experiment in hidden:
-                with suppress(StoreError, OSError):
-                    _erase_all(context, [experiment], erased, lambda _: None)
-            for ulid in set(marks) - {one.experiment_id for one in hidden}:
-                with suppress(GridError, OSError):
-                    _erase_unknown(context, read_mark(context.home, ulid), erased)
+            known = {one.experiment_id: one for one in context.catalog.deleting()}
+            _mark(context, [one for ulid, one in known.items() if ulid not in marks])
+            for asker, ulids in _by_asker(context, marked(context.home)):
+                for ulid in ulids:
+                    try:
+                        if ulid in known:
+                            _erase_all(asker, [known[ulid]], erased, lambda _: None)
+                        else:
+                            _erase_unknown(asker, read_mark(context.home, ulid), erased)
+                    except (GridError, OSError) as error:
+                        told(f"{known[ulid].name if ulid in known else ulid} is not deleted yet: {error}")
     return erased
+
+
+def _by_asker(context: Context, ulids: Iterable[str]) -> Iterator[tuple[Context, list[str]]]:
+    """What is marked by whose credentials the marks bear, each with a context that opens stores with these."""
+    found: dict[frozenset[tuple[str, str]], list[str]] = {}
+    for ulid in ulids:
+        found.setdefault(frozenset(read_mark(context.home, ulid).environ.items()), []).append(ulid)
+    for environ, of_one in found.items():
+        yield replace(context, environ=dict(environ), _stores={}) if environ else context, of_one
 
 
 def still_active(active: list[Experiment]) -> GridError:
@@ -145,13 +189,17 @@ def _begun(context: Context, ids: Collection[str]) -> list[Experiment]:
     return [one for one in context.catalog.deleting() if one.experiment_id in ids]
 
 
+def _mark(context: Context, experiments: Iterable[Experiment]) -> None:
+    """Before anything of them goes; with what opens their stores here."""
+    for one in experiments:
+        name = context.catalog.cluster_of(one.experiment_id)
+        make_mark(context.home, one, context.catalog.cluster(name) if name else None, context.environ)
+
+
 def _erase_all(
     context: Context, experiments: list[Experiment], erased: Erased, progress: Callable[[Erased], None]
 ) -> None:
-    """Those that no supervisor works on. All are marked first."""
-    for one in experiments:
-        name = context.catalog.cluster_of(one.experiment_id)
-        make_mark(context.home, one, context.catalog.cluster(name) if name else None)
+    """Those that no supervisor works on."""
     for one in experiments:
         if not is_locked(context.home.supervisor_lock(one.experiment_id)):
             _erase(context, one, erased, progress)

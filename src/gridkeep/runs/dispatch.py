@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.files import is_locked
 from gridkeep.settings import Home
 from gridkeep.supervisor.marks import marked
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 def engine_alive(home: Home) -> bool:
@@ -45,11 +49,20 @@ def has_deletions(home: Home, catalog: Catalog) -> bool:
 
 def start(home: Home) -> None:
     """Starts the process, detached; a second one leaves at once."""
+    _start(home, "dispatcher")
+
+
+def start_deleter(home: Home) -> subprocess.Popen[bytes]:
+    """Starts the process that goes on with deletions (`deleter`)."""
+    return _start(home, "deleter")
+
+
+def _start(home: Home, module: str) -> subprocess.Popen[bytes]:
     import subprocess  # only where it is needed: it takes a tenth of a command's start
 
     with open(os.path.join(home.log, "engine.log"), "ab", opener=_private) as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "gridkeep.runs.dispatcher", home.path],
+        return subprocess.Popen(
+            [sys.executable, "-m", f"gridkeep.runs.{module}", home.path],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,15 +21,15 @@ from gridkeep.engines.local import LocalEngine
 from gridkeep.errors import CatalogError, HomeError
 from gridkeep.files import take_lock
 from gridkeep.model import Experiment, Run, State
-from gridkeep.runs import delete
 from gridkeep.runs.context import Context, open_context
-from gridkeep.runs.dispatch import has_deletions, has_work
+from gridkeep.runs.dispatch import has_deletions, has_work, start_deleter
 from gridkeep.settings import parse_size
 from gridkeep.supervisor.cleanup import clean, clean_abandoned, clean_run_of
+from gridkeep.supervisor.transfers import Backoff
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the catalog
 _IDLE = 1.0  # seconds without work after which the process leaves
-_RESTART_MAX = 15.0  # the longest pause before a supervisor that keeps dying is started again
+_RESTART_MAX = 15.0  # the longest pause before a supervisor that keeps dying, or a deletion, is tried again
 
 
 @dataclass
@@ -54,6 +55,8 @@ class Dispatcher:
         self._started: dict[str, Experiment] = {}  # given to the engine by us, with their GPUs
         self._gpus: dict[str, set[int]] = {}
         self._deaths: dict[str, tuple[int, float]] = {}  # how often, and when to try again
+        self._deleter: subprocess.Popen[bytes] | None = None
+        self._deleting = Backoff(_RESTART_MAX)
         self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -67,12 +70,11 @@ class Dispatcher:
             try:
                 if self._catalog.is_newer():
                     return
-                if has_deletions(self._home, self._catalog):
-                    delete.finish_deletions(self._context)
                 if not is_clean:
                     self._clean_leftovers()
                     is_clean = True
                 busy = self._look()
+                busy = self._go_on_deleting() or busy
             except (CatalogError, OSError) as error:  # the disk is full, or fails: that passes
                 print(error, file=sys.stderr, flush=True)
                 busy = True
@@ -99,6 +101,21 @@ class Dispatcher:
             elif self._fits(experiment, reserved):
                 self._start(experiment, reserved)
         return bool(unfinished or self._started)
+
+    def _go_on_deleting(self) -> bool:
+        """Starts a process for deletions that were begun, later each time that some are left. Tells whether one is at
+        work."""
+        if self._deleter is not None and self._deleter.poll() is None:
+            return True
+        now = time.monotonic()
+        if not has_deletions(self._home, self._catalog):
+            self._deleting.worked()
+            return False
+        if now < self._deleting.until:
+            return False
+        self._deleting.failed(now)
+        self._deleter = start_deleter(self._home)
+        return True
 
     # ---------------------------------------------------------------------------------------------------------- room
 

@@ -39,9 +39,9 @@ def keep(home: Home, run_ulid: str, environ: Mapping[str, str]) -> None:
 
 def environ_of(home: Home, run_ulid: str) -> Mapping[str, str]:
     """The environment to open the run's store with. Raises OSError."""
-    found: dict[str, str] | None
     for path in (_file(home, run_ulid), environ_file(home, run_ulid)):
-        if (found := read_json(path)) is not None:
+        found: dict[str, str] | None = read_json(path)
+        if found is not None:
             return found
     return os.environ
 
