@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gridkeep.errors import StoreError
 from gridkeep.model import Cluster
-from gridkeep.stores.credentials import AwsCredentials, azure_config
+from gridkeep.stores.credentials import AwsCredentials, azure_config, s3_encryption
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, ClientConfig, GCSStore, ObjectStore, RetryConfig, S3Store
@@ -60,6 +60,7 @@ def _s3(cluster: Cluster, name: str, timeout: float) -> Bucket:
     credentials = AwsCredentials()
     endpoint = cluster.endpoint or credentials.endpoint()
     region = cluster.region or credentials.region() or "us-east-1"
+    encryption = s3_encryption()
 
     def make(options: ClientConfig, retries: RetryConfig) -> S3Store:
         address: dict[str, Any] = {"aws_endpoint_url_s3": endpoint.rstrip("/")} if endpoint else {}
@@ -78,7 +79,11 @@ def _s3(cluster: Cluster, name: str, timeout: float) -> Bucket:
     def s3() -> S3Client:
         with lock:
             if not client:
-                client.append(_boto_client(credentials, endpoint, region, timeout))
+                made = _boto_client(credentials, endpoint, region, timeout)
+                for request in ("PutObject", "CreateMultipartUpload"):
+                    event = f"provide-client-params.s3.{request}"
+                    made.meta.events.register(event, lambda params, **_: params.update(encryption))
+                client.append(made)
         return client[0]
 
     return _bucket(name, endpoint, timeout, make, s3_signer, s3)

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from gridkeep.errors import StoreError
+
 if TYPE_CHECKING:
     import boto3
     from obstore.store import AzureConfig, S3Credential
@@ -92,6 +94,24 @@ class AwsCredentials:
                 return value
         config: Mapping[str, Any] = self.session._session.get_scoped_config()
         return config.get("endpoint_url")
+
+
+def s3_encryption() -> dict[str, Any]:
+    """How S3 is asked to encrypt what is put, in the words of boto3's requests: by the variables that obstore looks at of
+    itself. Raises StoreError for keys of one's own, which every reader would need."""
+    if (kind := os.environ.get("AWS_SERVER_SIDE_ENCRYPTION")) is None:
+        return {}
+    if kind == "sse-c":
+        raise StoreError(
+            "AWS_SERVER_SIDE_ENCRYPTION asks for a key of your own (sse-c), which Gridkeep cannot use.",
+            "Use AES256 or aws:kms, or let the bucket's default decide.",
+        )
+    found: dict[str, Any] = {"ServerSideEncryption": kind}
+    if key := os.environ.get("AWS_SSE_KMS_KEY_ID"):
+        found["SSEKMSKeyId"] = key
+    if enabled := os.environ.get("AWS_SSE_BUCKET_KEY_ENABLED"):
+        found["BucketKeyEnabled"] = enabled.lower() in ("1", "true", "on", "yes", "y")
+    return found
 
 
 def azure_config(endpoint: str | None) -> AzureConfig:
