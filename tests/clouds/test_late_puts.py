@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -148,16 +149,15 @@ def test_what_conditions_cost(bucket: Bucket) -> None:
     assert requests(store) == ["PUT", "HEAD", "PUT"]
 
 
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 @pytest.mark.parametrize(
     "act",
     [faults.refuse(501, "NotImplemented"), faults.refuse(412, "PreconditionFailed")],
-    ids=["says so", "odd"],
+    ids=["says so", "refuses always"],
 )
 @SIZES
 def test_a_store_that_replaces_nothing_on_condition(bucket: Bucket, act: faults.Act, size: int) -> None:
-    """It is written to as any other is; what may not be replaced is not."""
-    if bucket.kind != "s3":
-        pytest.skip("Google and Azure know conditions")
+    """It is written to as without conditions; what may not be replaced is not."""
     for method in ("PUT", "POST"):
         bucket.proxy.strike(faults.having("If-Match", act), method=method)
     store = bucket.open()
@@ -167,3 +167,26 @@ def test_a_store_that_replaces_nothing_on_condition(bucket: Bucket, act: faults.
         assert content_of(store) == newest
     with pytest.raises(ObjectExists):
         store.put("k", io.BytesIO(b"x"), if_absent=True)
+
+
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)
+@SIZES
+def test_a_conflict_is_tried_again(bucket: Bucket, size: int, tmp_path: Path) -> None:
+    """S3 answers so while another request of the same key is not decided; of an upload in parts it then wants all anew."""
+    bucket.proxy.strike(faults.refuse(409, "ConditionalRequestConflict"), method="PUT", path="/k$", times=1)
+    end = bucket.proxy.strike(
+        faults.refuse(409, "ConditionalRequestConflict"), method="POST", path=r"\?uploadId="
+    )
+    (tmp_path / "file").write_bytes(os.urandom(size + 16 * MIB * (size == PARTS)))
+    store, journal = bucket.open(), str(tmp_path / "journal")
+    for if_absent in (False, True):
+        for turn in range(2):
+            with (tmp_path / "file").open("rb") as file:
+                try:
+                    store.put("k", file, if_absent=if_absent, journal=journal)
+                    break
+                except StoreUnavailable:
+                    assert turn == 0 and not os.path.exists(journal)
+                    bucket.proxy.forgive(end)
+        assert content_of(store) == (tmp_path / "file").read_bytes()
+        store.delete(["k"])

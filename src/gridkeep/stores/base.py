@@ -3,9 +3,11 @@
 Keys are text with `/` between names, without a leading slash; `keys` makes them. Durability: when `put` returns, the object
 is durable, whole, and under its key; before that the key has the old object or none. Atomic: a reader gets one version
 whole, or ObjectMissing. Retries: the caller's; every call is safe to repeat, and one whose answer was lost may have been
-done. Ordering: a `list` sees every finished `put`. Threads: all calls may be made from several threads at once; after a
-`fork`, from the parent only. Memory: a few tens of MiB of an object, whatever its size, and all calls of a process together
-stay within one budget (`budget`).
+done. Ordering: a `list` sees every finished `put`; and one whose answer was lost, and that comes to the store later, takes
+the place of nothing that was put after it, if its key has one writer at a time and the store knows conditional writes (what
+stays open is in docs/faults.md). Threads: all calls may be made from several threads at once; after a `fork`, from the
+parent only. Memory: a few tens of MiB of an object, whatever its size, and all calls of a process together stay within one
+budget (`budget`).
 
 Raises StoreUnavailable, StoreDenied, StoreFull, ObjectMissing, ObjectExists, KeyConflict of `errors`; never a library's own.
 """
