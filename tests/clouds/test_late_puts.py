@@ -5,6 +5,7 @@ One store in each cloud, with the proxy between; the proxy keeps the request and
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import os
@@ -20,8 +21,11 @@ from gridkeep.model import Cluster
 from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
 from tests.clouds import proxy as faults
+from tests.clouds.judge import Place, check_stored, content, looked_up, proven, script
 from tests.clouds.proxy import Proxy
+from tests.e2e.support import submitted
 from tests.services import Service, azurite, gcs_front, make_bucket
+from tests.support import Grid, wait_for
 
 pytestmark = pytest.mark.xdist_group("late")
 MIB = 1 << 20
@@ -190,3 +194,35 @@ def test_a_conflict_is_tried_again(bucket: Bucket, size: int, tmp_path: Path) ->
                     bucket.proxy.forgive(end)
         assert content_of(store) == (tmp_path / "file").read_bytes()
         store.delete(["k"])
+
+
+def test_a_run_whose_older_copy_arrives_late(able: Grid, place: Place) -> None:
+    """While it goes on: what is called stored has its bytes in the bucket all the time."""
+    go, written, end = (able.home.parent / name for name in ("go", "written", "end"))
+    rest = f"""
+while not os.path.exists({str(go)!r}):
+    time.sleep(0.02)
+with open("file", "wb") as file:
+    file.write(random.Random("newer").randbytes(2000))
+os.mkdir({str(written)!r})
+while not os.path.exists({str(end)!r}):
+    time.sleep(0.02)
+"""
+    newer = {"file": hashlib.sha256(content("newer", 2000)).hexdigest()}
+    late = place.proxy.strike(faults.late, method="PUT", path="/file$")
+    submitted(able, script({"file": 1000}, after=rest), name="r")
+    wait_for(lambda: late.struck or None, 60, what="the first copy")
+    go.touch()
+    wait_for(lambda: written.exists() or None, what="the second version")
+    place.proxy.forgive(late)
+
+    def stored() -> bool | None:
+        _, artifacts = looked_up(able, "r")
+        found = {one.path: (one.state, one.sha256) for one in artifacts}
+        return found.get(b"file") == ("stored", newer["file"]) or None
+
+    wait_for(stored, 60, what="that the second version is stored")
+    assert 412 in place.proxy.deliver()
+    check_stored(place, looked_up(able, "r")[1])
+    end.touch()
+    proven(able, place, "r", newer)
