@@ -85,7 +85,7 @@ def measure(folder: str | None, unit: str, count: int, files: int, size: int) ->
     """`count` units, which are `files` files of `size` bytes."""
     with new_home(folder) as home, s3_server(home.folder / "server") as server:
         make_bucket(server, "bench")
-        home.environ |= server.environ | {"GRIDKEEP_CLUSTER": "cloud"}
+        home.environ |= server.environ | {"GRIDKEEP_CLUSTER": "cloud", "GRIDKEEP_GROWING_INTERVAL": "1h"}
         home.grid("cluster", "add", "cloud", "--store", "s3://bench/kept")
         script = home.script("write.py", WRITER).name
         done = home.captured(script, str(files), str(size), quiet=0.0, memory=True)
