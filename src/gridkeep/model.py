@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 JSON = dict[str, Any]
 
@@ -352,6 +352,25 @@ class Artifact:
         if self.count != 1:
             shape["count"] = self.count
         return shape
+
+
+class Listed(NamedTuple):
+    """An artifact in a long listing: the fields of `Artifact` that are told there, made of a row with little ado."""
+
+    artifact_id: str
+    experiment_id: str
+    path: bytes | None
+    state: str
+    type: str
+    size: int | None
+    sha256: str | None
+    mtime_ns: int | None
+    reason: str | None
+    key: str | None
+
+    @property
+    def downloadable(self) -> bool:
+        return self.sha256 is not None
 
 
 def path_json(path: bytes | None) -> JSON:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 from starlette.responses import Response, StreamingResponse
@@ -14,10 +15,11 @@ from starlette.responses import Response, StreamingResponse
 from gridkeep.api.auth import Call
 from gridkeep.api.places import Place
 from gridkeep.api.shapes import artifact_shapes
-from gridkeep.model import Artifact
+from gridkeep.model import Artifact, Listed
 
 PAGE = 1000
 _JSON = "application/json"
+A = TypeVar("A", Artifact, Listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Listing:
             return Response(orjson.dumps(list(shapes(self.call, first))), media_type=_JSON)
         return StreamingResponse(self._stream(first), media_type=_JSON)
 
-    def _stream(self, page: list[Artifact]) -> Iterator[bytes]:
+    def _stream(self, page: list[Listed]) -> Iterator[bytes]:
         opening = b"["
         while page:
             yield opening + orjson.dumps(list(shapes(self.call, page)))[1:-1]
@@ -51,13 +53,13 @@ class Listing:
             page = self._artifacts(page[-1].artifact_id, PAGE)
         yield b"]"
 
-    def _artifacts(self, after: str, limit: int) -> list[Artifact]:
+    def _artifacts(self, after: str, limit: int) -> list[Listed]:
         return self.call.catalog.artifacts_by_age(
             self.of, after=after, limit=limit, kept=self.kept, types=self.types
         )
 
 
-def shapes(call: Call, artifacts: Sequence[Artifact]) -> Iterator[dict[str, object]]:
+def shapes(call: Call, artifacts: Sequence[A]) -> Iterator[dict[str, object]]:
     """Their JSON, each with a signed URL, but those of experiments that are gone by now."""
     places = call.site.places.of(artifact.experiment_id for artifact in artifacts)
     for cluster, of_cluster, urls in signed(call, artifacts, places, ttl=call.site.links.ttl()):
@@ -66,14 +68,14 @@ def shapes(call: Call, artifacts: Sequence[Artifact]) -> Iterator[dict[str, obje
 
 def signed(
     call: Call,
-    artifacts: Sequence[Artifact],
+    artifacts: Sequence[A],
     places: Mapping[str, Place],
     *,
     ttl: float,
     download: bool = False,
-) -> Iterator[tuple[str, list[Artifact], list[str | None]]]:
+) -> Iterator[tuple[str, list[A], list[str | None]]]:
     """By cluster: its artifacts, and a URL for each (None for one without bytes); without those that have no place."""
-    clusters: dict[str, list[Artifact]] = {}
+    clusters: dict[str, list[A]] = {}
     for artifact in artifacts:
         if place := places.get(artifact.experiment_id):
             clusters.setdefault(place.cluster, []).append(artifact)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal
 
 from gridkeep.api.places import Place
-from gridkeep.model import JSON, Artifact, Experiment, Outcome, Run, State, iso, path_json
+from gridkeep.model import JSON, Artifact, Experiment, Listed, Outcome, Run, State, iso, path_json
 
 ORGANIZATION = "o_gridkeep"  # Skyvern's client wants one
 
@@ -118,7 +118,7 @@ def errors_of(experiments: Sequence[Experiment]) -> list[JSON]:
 
 
 def artifact_shapes(
-    artifacts: Sequence[Artifact],
+    artifacts: Sequence[Artifact | Listed],
     places: Mapping[str, Place],
     store_uri: str,
     urls: Sequence[str | None],

@@ -14,10 +14,10 @@ from itertools import islice
 from typing import Any
 
 from gridkeep.catalog.database import Row
-from gridkeep.catalog.rows import ARTIFACT_COLUMNS, columns, marks
+from gridkeep.catalog.rows import LISTED_COLUMNS, columns, marks
 
 _SPARE = 8  # rows that are read of an experiment at least: more may follow each other than an even share
-_PAGE = f"SELECT {columns(ARTIFACT_COLUMNS)} FROM artifacts WHERE {{where}} ORDER BY artifact_id LIMIT ?"
+_PAGE = f"SELECT {columns(LISTED_COLUMNS)} FROM artifacts WHERE {{where}} ORDER BY artifact_id LIMIT ?"
 _HEADS = (
     "SELECT experiment_id, (SELECT min(artifact_id) FROM artifacts WHERE {where}) AS head "
     "FROM experiments AS e WHERE e.{column} = ? AND NOT e.deleting"
@@ -38,7 +38,7 @@ class _Choice:
 def page_by_age(
     query: Query, of: str, *, after: str, limit: int, kept: bool, types: Iterable[str] | None
 ) -> list[Row]:
-    """Rows of ARTIFACT_COLUMNS, for what `Catalog.artifacts_by_age` promises."""
+    """Rows of LISTED_COLUMNS, for what `Catalog.artifacts_by_age` promises."""
     heads: list[tuple[str, str, _Choice]] = []
     for choice in _choices(kept, types):
         where = _RANGE.format(experiment="e.experiment_id", choice=choice.where)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from gridkeep.catalog.access import AccessCatalog
 from gridkeep.catalog.shares import ShareCatalog
-from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Run, State
+from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Listed, Run, State
 
 
 class Catalog(AccessCatalog, ShareCatalog, Protocol):
@@ -176,7 +176,7 @@ class Catalog(AccessCatalog, ShareCatalog, Protocol):
         limit: int,
         kept: bool = True,
         types: Iterable[str] | None = None,
-    ) -> list[Artifact]:
+    ) -> list[Listed]:
         """The artifacts of a run (by run_id) or an experiment (by ULID) in order of artifact_id, which is that of time;
         `after` is that of the last one seen. `kept`: only those with bytes in the store, in whatever state. Any page costs
         about the same (keyset)."""

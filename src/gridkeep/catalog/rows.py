@@ -13,7 +13,17 @@ from typing import Any
 
 from gridkeep.catalog.database import Row
 from gridkeep.catalog.totals import TOTALS
-from gridkeep.model import Artifact, ArtifactState, Cluster, Experiment, Run, RunSpec, State, derive_state
+from gridkeep.model import (
+    Artifact,
+    ArtifactState,
+    Cluster,
+    Experiment,
+    Listed,
+    Run,
+    RunSpec,
+    State,
+    derive_state,
+)
 
 CLUSTER_COLUMNS = ("name", "engine", "store", "endpoint", "region")
 
@@ -30,6 +40,9 @@ EXPERIMENT_COLUMNS = (*_FIXED, *UPDATABLE)
 ARTIFACT_COLUMNS = (
     *("artifact_id", "experiment_id", "path", "path_unknown", "state", "type", "size", "sha256"),
     *("mtime_ns", "mode", "reason", "key", "etag", "count", "change"),
+)
+LISTED_COLUMNS = tuple(  # the fields of `Listed`
+    "CASE WHEN path_unknown THEN NULL ELSE path END" if name == "path" else name for name in Listed._fields
 )
 
 _JSON_COLUMNS = ("params", "args", "capture")

@@ -18,7 +18,7 @@ from gridkeep.catalog.rows import (
 from gridkeep.catalog.sql_base import Records
 from gridkeep.catalog.totals import SUMS, TOTALS, sums
 from gridkeep.errors import Conflict
-from gridkeep.model import Artifact, ArtifactState
+from gridkeep.model import Artifact, ArtifactState, Listed
 
 _PUT = (
     f"INSERT INTO artifacts ({columns(ARTIFACT_COLUMNS)}) VALUES ({marks(len(ARTIFACT_COLUMNS))}) "
@@ -97,10 +97,10 @@ class ArtifactRecords(Records):
         limit: int,
         kept: bool = True,
         types: Iterable[str] | None = None,
-    ) -> list[Artifact]:
+    ) -> list[Listed]:
         with self._db.reading():
             rows = page_by_age(self._db.rows, of, after=after, limit=limit, kept=kept, types=types)
-        return [artifact_from(row) for row in rows]
+        return [Listed._make(row) for row in rows]
 
     def artifact(self, artifact_id: str) -> Artifact | None:
         rows = self._db.rows(f"{_FOUND}artifact_id = ?", (artifact_id,))

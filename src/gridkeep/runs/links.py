@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from gridkeep.errors import Forbidden, GridError
-from gridkeep.model import Artifact
+from gridkeep.model import Artifact, Listed
 from gridkeep.runs.context import Context
 from gridkeep.runs.signing import LONGEST, Signer
 
@@ -34,7 +34,13 @@ class Links:
         return min(ttl, LONGEST)
 
     def sign(
-        self, cluster: str, artifacts: Sequence[Artifact], *, base: str, ttl: float, download: bool = False
+        self,
+        cluster: str,
+        artifacts: Sequence[Artifact | Listed],
+        *,
+        base: str,
+        ttl: float,
+        download: bool = False,
     ) -> list[str | None]:
         """A URL for each, in their order, None for those without bytes in the store. `cluster` is that of their run, `base`
         the server's own address without a slash at its end."""
@@ -62,5 +68,5 @@ class Links:
             raise Forbidden("This URL has ended.", _AGAIN)
 
 
-def _message(artifact: Artifact, expires: str, download: bool) -> str:
+def _message(artifact: Artifact | Listed, expires: str, download: bool) -> str:
     return f"content\n{artifact.artifact_id}\n{artifact.sha256}\n{expires}\n{download:d}"
