@@ -190,6 +190,11 @@ class Home:
         return os.path.join(self.path, "submit.lock")
 
     @property
+    def delete_lock(self) -> str:
+        """Held by the one process that deletes."""
+        return os.path.join(self.path, "delete.lock")
+
+    @property
     def log(self) -> str:
         return os.path.join(self.path, "log")
 

@@ -176,7 +176,7 @@ def still_active(active: list[Experiment]) -> GridError:
 @contextmanager
 def _alone(context: Context) -> Iterator[bool]:
     """Whether this process is the one that deletes, until the end of the block."""
-    lock = take_lock(os.path.join(context.home.path, "delete.lock"))
+    lock = take_lock(context.home.delete_lock)
     try:
         yield lock is not None
     finally:

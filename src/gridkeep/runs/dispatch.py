@@ -39,12 +39,12 @@ def wake(home: Home, catalog: Catalog, environ: Mapping[str, str] | None = None)
 
 def has_work(home: Home, catalog: Catalog) -> bool:
     """Whether there are experiments to be executed, or deletions to be finished."""
-    return catalog.has_unfinished() or has_deletions(home, catalog)
+    return catalog.has_unfinished() or bool(deletions(home, catalog))
 
 
-def has_deletions(home: Home, catalog: Catalog) -> bool:
-    """Whether a deletion was begun and is not finished."""
-    return bool(catalog.deleting() or marked(home))
+def deletions(home: Home, catalog: Catalog) -> frozenset[str]:
+    """The ULIDs of the experiments whose deletion was begun and is not finished."""
+    return frozenset((*(one.experiment_id for one in catalog.deleting()), *marked(home)))
 
 
 def start(home: Home) -> None:

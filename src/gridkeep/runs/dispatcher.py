@@ -19,17 +19,18 @@ from dataclasses import dataclass, field
 from gridkeep.engines.base import Capacity, Engine, Job, Phase
 from gridkeep.engines.local import LocalEngine
 from gridkeep.errors import CatalogError, HomeError
-from gridkeep.files import take_lock
+from gridkeep.files import is_locked, take_lock
 from gridkeep.model import Experiment, Run, State
 from gridkeep.runs.context import Context, open_context
-from gridkeep.runs.dispatch import has_deletions, has_work, start_deleter
+from gridkeep.runs.dispatch import deletions, has_work, start_deleter
 from gridkeep.settings import parse_size
 from gridkeep.supervisor.cleanup import clean, clean_abandoned, clean_run_of
 from gridkeep.supervisor.transfers import Backoff
 
 _LOOK_EVERY = 0.5  # seconds between two looks at the catalog
 _IDLE = 1.0  # seconds without work after which the process leaves
-_RESTART_MAX = 15.0  # the longest pause before a supervisor that keeps dying, or a deletion, is tried again
+_RESTART_MAX = 15.0  # the longest pause before a supervisor that keeps dying is started again
+_DELETE_MAX = 60.0  # the longest pause between two tries to delete what a store does not let go
 
 
 @dataclass
@@ -56,7 +57,8 @@ class Dispatcher:
         self._gpus: dict[str, set[int]] = {}
         self._deaths: dict[str, tuple[int, float]] = {}  # how often, and when to try again
         self._deleter: subprocess.Popen[bytes] | None = None
-        self._deleting = Backoff(_RESTART_MAX)
+        self._deleting = Backoff(_DELETE_MAX)
+        self._to_delete: frozenset[str] = frozenset()
         self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -103,19 +105,18 @@ class Dispatcher:
         return bool(unfinished or self._started)
 
     def _go_on_deleting(self) -> bool:
-        """Starts a process for deletions that were begun, later each time that some are left. Tells whether one is at
-        work."""
+        """Starts a process for deletions that were begun, unless one is at them: at once when there are others than before,
+        later each time that nothing of them went. Tells whether there are any."""
         if self._deleter is not None and self._deleter.poll() is None:
             return True
-        now = time.monotonic()
-        if not has_deletions(self._home, self._catalog):
+        now, before = time.monotonic(), self._to_delete
+        self._to_delete = deletions(self._home, self._catalog)
+        if self._to_delete != before:
             self._deleting.worked()
-            return False
-        if now < self._deleting.until:
-            return False
-        self._deleting.failed(now)
-        self._deleter = start_deleter(self._home)
-        return True
+        if self._to_delete and now >= self._deleting.until and not is_locked(self._home.delete_lock):
+            self._deleting.failed(now)
+            self._deleter = start_deleter(self._home)
+        return bool(self._to_delete)
 
     # ---------------------------------------------------------------------------------------------------------- room
 

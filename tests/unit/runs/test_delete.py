@@ -14,7 +14,7 @@ from gridkeep.model import Cluster, Experiment
 from gridkeep.runs import delete as module
 from gridkeep.runs.context import open_context
 from gridkeep.runs.delete import Erased, delete, finish_deletions
-from gridkeep.runs.dispatch import has_deletions, has_work
+from gridkeep.runs.dispatch import deletions, has_work
 from gridkeep.runs.pick import pick
 from gridkeep.runs.rebuild import rebuild
 from gridkeep.supervisor.record import keep_submission
@@ -257,7 +257,7 @@ def begun(home, tmp_path):
 
 def all_gone(context, run, experiments):
     left = [traces(context, ulid) for ulid in (run.ulid, *(one.experiment_id for one in experiments))]
-    return objects(context) == [] and not any(left) and not has_deletions(context.home, context.catalog)
+    return objects(context) == [] and not any(left) and not deletions(context.home, context.catalog)
 
 
 def test_a_deletion_goes_on_although_the_catalog_was_lost(home, begun):
@@ -291,7 +291,7 @@ def test_a_mark_that_was_cut_off_is_a_mark(home, begun):
     with quiet_home(home) as context:
         assert finish_deletions(context).objects == 8
         assert objects(context) == []
-        assert not has_deletions(context.home, context.catalog)
+        assert not deletions(context.home, context.catalog)
 
 
 def test_what_is_no_id_marks_nothing(home, begun):
