@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 from gridkeep.model import State, new_ulid
+from gridkeep.runs.shares import Place, make_share
 from tests.api.browsing import many
 from tests.api.serving import Served
 from tests.unit.made import finish, keep, make_run
@@ -288,7 +289,10 @@ def test_at_every_width_and_in_both_themes(served: Served, visitor: BrowserConte
     keep(served.context, experiments[0], b"a/" + b"long-" * 40 + b".txt", b"1")
     page = visitor.new_page()
     page.emulate_media(color_scheme=theme)
-    for path in ("/", f"/runs/narrow-{theme}", f"/runs/narrow-{theme}/artifacts?e=0", "/login"):
+    shared = Place(make_run(served.context, f"shared-{theme}-{'x' * 40}", ["completed"])[0])
+    make_share(served.context.catalog, shared, by="a-long-name-" * 5, ttl=60)
+    pages = ("/", f"/runs/narrow-{theme}", f"/runs/narrow-{theme}/artifacts?e=0", "/shares", "/login")
+    for path in pages:
         page.goto(served.url + path)
         for width in (1280, 760, 360, 320):
             page.set_viewport_size({"width": width, "height": 700})

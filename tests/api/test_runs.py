@@ -6,6 +6,7 @@ import pytest
 
 from gridkeep.catalog.access import Role
 from gridkeep.model import Experiment, State
+from gridkeep.runs.shares import Place, make_share
 from tests.api.serving import Served
 from tests.support import wait_for
 from tests.unit.made import finish, keep, make_run
@@ -180,6 +181,60 @@ def test_whose_run_it_is_and_what_others_may(served: Served) -> None:
     assert asked_to_stop(served, experiment) is None
     assert admin.post("/v1/runs/anns/cancel").json()["status"] == "canceled"
     assert served.client(Role.WRITE, user="ann").delete("/v1/runs/anns").status_code == 202
+
+
+CHANGES = {  # what a key that may only read is refused
+    ("post", "/v1/run/scripts"),
+    ("post", "/v1/run/tasks"),
+    ("post", "/v1/runs/{run_id}/cancel"),
+    ("delete", "/v1/runs/{run_id}"),
+    ("post", "/v1/shares"),
+    ("delete", "/v1/shares/{share_id}"),
+    ("post", "/v1/upload_file"),
+}
+ASKS = {("post", "/v1/archive"), ("post", "/v1/artifacts/signed-urls"), ("post", "/v1/login-links")}
+
+
+def test_what_each_role_may_in_every_call_on_anothers_run(served: Served) -> None:
+    """Everybody with a key sees it; who may only read changes nothing, nor does another user with the role."""
+    run, [experiment] = make_run(served.context, "in-every-call", ["completed"], created_by="ann")
+    artifact = keep(served.context, experiment, b"x.txt", b"1")
+    share, _ = make_share(served.context.catalog, Place(run), by="ann", ttl=60)
+    names = {
+        "run_id": run.run_id,
+        "experiment": experiment.name,
+        "artifact_id": artifact.artifact_id,
+        "share_id": share.share_id,
+    }
+    bodies = {
+        "/v1/archive": {"experiments": [experiment.name]},
+        "/v1/artifacts/signed-urls": {"artifact_ids": [artifact.artifact_id]},
+        "/v1/shares": {"run_id": run.run_id},
+        "/v1/run/scripts": {"command": "true"},
+        "/v1/run/tasks": {"prompt": "x"},
+    }
+    reader, writer = served.client(Role.READ, user="ben"), served.client(Role.WRITE, user="ben")
+    seen = set()
+    for path, methods in served.get("/openapi.json").json()["paths"].items():
+        for method in methods:
+            call = (method, path)
+            if not path.startswith("/v1/") or path.endswith("/events") or path == "/v1/uploads/{upload_id}":
+                continue
+            seen.add(call)
+            address, body = path.format_map(names), bodies.get(path)
+            params = {"experiment": experiment.name} if call == ("get", "/v1/archive") else None
+            answer = reader.request(method, address, params=params, json=body)
+            if call in CHANGES:
+                assert answer.status_code == 403 and "needs the role write" in answer.json()["detail"], call
+                if "_id}" in path or path == "/v1/shares":
+                    answer = writer.request(method, address, json=body)
+                    assert answer.status_code == 403 and "ann" in answer.json()["detail"], call
+            else:
+                assert method == "get" or call in ASKS, call
+                assert answer.status_code == (404 if path.endswith("/manifest") else 200), (call, answer.text)
+    assert {*CHANGES, *ASKS} <= seen and len(seen) > 20
+    again = served.context.catalog.share(share.share_id)
+    assert again is not None and again.revoked_at is None and served.context.catalog.run("in-every-call")
 
 
 def test_every_call_needs_a_key(served: Served) -> None:

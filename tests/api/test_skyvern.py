@@ -88,6 +88,19 @@ def test_it_is_stopped(served: Served, client: Skyvern) -> None:
     assert client.get_run(run.run_id).status == "canceled"
 
 
+def test_a_file_is_sent(client: Skyvern) -> None:
+    sent = client.upload_file(file="what it holds")
+    assert sent.s3uri.startswith("gridkeep://uploads/")
+    assert httpx.get(sent.presigned_url).content == b"what it holds"
+
+
+def test_a_browser_run_says_what_is_missing(client: Skyvern) -> None:
+    with pytest.raises(ApiError) as refused:
+        client.run_task(prompt="Find the price", url="https://example.org", max_steps=3)
+    assert refused.value.status_code == 501
+    assert "gridkeep[browser]" in refused.value.body["detail"] and "pip install" in refused.value.body["hint"]
+
+
 def test_a_wrong_key(served: Served) -> None:
     with pytest.raises(ApiError) as caught:
         Skyvern(base_url=served.url, api_key="no").get_run("one")

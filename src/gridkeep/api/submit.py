@@ -109,7 +109,8 @@ def run_script(call: Writer, script: Script) -> JSON:
 def run_task(call: Writer, task: Task) -> Response:
     """Starts a browser run."""
     said = "Browser runs need the extra `gridkeep[browser]`, which is not installed on this server."
-    return JSONResponse({"detail": said}, 501)
+    hint = "It comes with a later version: install it where the server runs, with `pip install 'gridkeep[browser]'`."
+    return JSONResponse({"detail": said, "hint": hint}, 501)
 
 
 # -------------------------------------------------------------------------------------------------------------- uploads
