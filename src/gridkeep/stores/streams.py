@@ -1,7 +1,9 @@
 """Large objects to Google Cloud Storage and Azure, by obstore's own parts.
 
 obstore keeps the name of an upload to itself: one that is cut off cannot be gone on with, and begins anew. Both clouds
-forget what is never completed (Azure after a week, Google by a rule of the bucket).
+forget what is never completed (Azure after a week, Google by a rule of the bucket). obstore completes none on a condition,
+either. But one that comes late finds nothing to complete: Google was told to abort it when its answer was lost, and Azure
+forgot its parts when something newer was put there.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _AT_ONCE = 3
 
 
 class StreamedParts:
-    """See `bucket.Large`. `bucket` gives the open bucket."""
+    """See `bucket.Large`. `bucket` gives the open bucket; conditions are of no use here."""
 
     def __init__(self, bucket: Callable[[], Bucket], _: Conditions) -> None:
         self._bucket = bucket
