@@ -78,7 +78,8 @@ def visitor(served: Served, chromium: Browser, cookies: Any) -> Iterator[Browser
 
     def said(message: ConsoleMessage) -> None:
         refused = message.text.startswith("Blocked script execution")  # of an artifact: as it should be
-        if message.type == "error" and not refused:
+        icon = message.location["url"].endswith("/favicon.ico")  # which a PDF cannot name
+        if message.type == "error" and not refused and not icon:
             troubles.append(message.text)
 
     context.on("weberror", lambda error: troubles.append(str(error.error)))
@@ -140,6 +141,12 @@ HTML = (
 )
 SVG = f'<svg xmlns="http://www.w3.org/2000/svg"><title>still</title><script>{ATTACK}</script></svg>'.encode()
 XHTML = f'<html xmlns="http://www.w3.org/1999/xhtml"><title>still</title><script>{ATTACK}</script></html>'.encode()
+PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R/OpenAction<</S/JavaScript/JS("
+    b"this.submitForm('/?ran');app.launchURL('/?ran'))>>>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\n"
+    b"trailer<</Root 1 0 R>>\n%%EOF\n" + HTML
+)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +162,7 @@ XHTML = f'<html xmlns="http://www.w3.org/1999/xhtml"><title>still</title><script
         (b"no-ending", HTML),
         (b"photo.png", HTML),
         (b"photo.gif", b"GIF89a/*" + HTML + b"*/=1;" + ATTACK.encode()),
+        (b"paper.pdf", PDF),
         (b"archive.mhtml", b"MIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n" + HTML),
     ],
     ids=lambda value: value.decode() if isinstance(value, bytes) and len(value) < 20 else "",
