@@ -168,6 +168,19 @@ def test_an_overwrite_is_seen_whole_or_not_at_all(store: Store) -> None:
         assert all(reader.result() for reader in readers)
 
 
+@pytest.mark.parametrize("size", [10, 3 * MIB, 20 * MIB])
+def test_an_overwrite_by_whoever_opens_the_store(place: Place, size: int) -> None:
+    """What one remembers of a key does not keep it from writing when another wrote there, or removed it."""
+    one, other = place.open(), place.open()
+    for writer in (one, other, other, one):
+        content = os.urandom(size)
+        put(writer, "k", content)
+        assert get(one, "k") == get(other, "k") == content
+    other.delete(["k"])
+    put(one, "k", content)
+    assert get(other, "k") == content
+
+
 @pytest.mark.parametrize("size", [3 * MIB, 40 * MIB])
 def test_a_reader_keeps_the_version_that_it_began_with_or_is_told(store: Store, size: int) -> None:
     put(store, "k", b"a" * size)
