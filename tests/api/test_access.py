@@ -42,6 +42,16 @@ def test_a_wrong_key_is_told_so_and_nothing_more(own_server: Served) -> None:
         assert (answer.status_code, answer.json()) == (403, {"detail": "Invalid credentials"})
 
 
+def test_its_last_use_is_noted(served: Served) -> None:
+    begun, key = time.time(), served.key(Role.READ)
+    used = lambda: served.context.catalog.key(key.split("_")[1]).last_used_at  # type: ignore[union-attr]  # noqa: E731
+    assert used() is None
+    assert asked(served, **{"x-api-key": f"{key[:-1]}-"}).status_code == 403
+    assert used() is None
+    assert asked(served, **{"x-api-key": key}).status_code == 200
+    assert begun <= (used() or 0) <= time.time()
+
+
 def test_the_secret_of_one_key_does_not_fit_the_id_of_another(served: Served) -> None:
     first, second = served.key().split("_", 2), served.key().split("_", 2)
     assert asked(served, **{"x-api-key": "_".join([*first[:2], second[2]])}).status_code == 403

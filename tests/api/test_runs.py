@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import httpx
 import pytest
 
 from gridkeep.catalog.access import Role
-from gridkeep.model import Experiment, State
+from gridkeep.model import Artifact, Experiment, State, new_ulid
 from gridkeep.runs.shares import Place, make_share
 from tests.api.serving import Served
 from tests.support import wait_for
@@ -109,6 +112,45 @@ def test_pages_and_filters(own_server: Served) -> None:
 def test_a_script_run_has_no_timeline(served: Served) -> None:
     make_run(served.context, "no-steps", ["completed"])
     assert served.get("/v1/runs/no-steps/timeline").json() == []
+
+
+def test_a_browser_run_has_its_pictures_and_downloads(served: Served) -> None:
+    script, _ = make_run(served.context, "a-script", ["completed"])
+    run = replace(script, run_id=f"tsk_{new_ulid()}", name="browsed", kind="browser")
+    experiment = Experiment(
+        experiment_id=new_ulid(), run_id=run.run_id, run=run.name, index=0, state=State.COMPLETED
+    )
+    served.context.catalog.create_run(run, [experiment])
+    made = dict[str, Artifact]()
+    for type_ in (
+        "screenshot_action",
+        "recording",
+        "download",
+        *["screenshot_action"] * 3,
+        "recording",
+        "file",
+    ):
+        name = f"{len(made)}.{type_}"
+        kept = keep(served.context, experiment, f"dir/{name}".encode(), name.encode())
+        served.context.catalog.record_artifacts(experiment.experiment_id, [replace(kept, type=type_)])
+        made[name] = kept
+    shape = served.get("/v1/runs/browsed").json()
+    assert (shape["run_type"], shape["run_id"], shape["step_count"]) == ("task_v2", run.run_id, 0)
+    assert httpx.get(shape["recording_url"]).text == "6.recording"
+    shots = [httpx.get(url).text for url in shape["screenshot_urls"]]
+    assert shots == [f"{number}.screenshot_action" for number in (5, 4, 3)]
+    [download] = shape["downloaded_files"]
+    assert httpx.get(download.pop("url")).text == "2.download"
+    assert download == {
+        "checksum": made["2.download"].sha256,
+        "filename": "2.download",
+        "file_size": len("2.download"),
+        "modified_at": download["modified_at"],
+        "artifact_id": made["2.download"].artifact_id,
+    }
+    assert names(served, run_type="task_v2") == ["browsed"]
+    artifacts = served.get("/v1/runs/browsed/artifacts").json()
+    assert {(one["task_id"], one["workflow_run_id"]) for one in artifacts} == {(run.run_id, None)}
 
 
 # ------------------------------------------------------------------------------------------------------ ending, deleting
