@@ -80,7 +80,7 @@ def s3_server(folder: Path) -> Iterator[Service]:
         "-master.electionTimeout=1s",
         "-master.heartbeatInterval=100ms",
         "-master.volumeSizeLimitMB=1024",
-        "-volume.max=200",
+        "-volume.max=2000",  # each bucket takes seven
         "-volume.preStopSeconds=0",
         "-volume.minFreeSpace=1",
         f"-master.port={master}",
