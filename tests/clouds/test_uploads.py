@@ -64,6 +64,7 @@ def kill_with_engine(able: Grid) -> None:
 def test_only_missing_parts_are_sent_again(blow: Callable[[Grid], None], able: Grid, place: Place) -> None:
     """Struck at three moments. The script has ended: so also when everything is killed it completes."""
     dice = random.Random(blow.__name__)
+    place.proxy.strike(faults.slow(RATE / 3), method="PUT", path=f"{PART}6")  # the last blow comes before it
     place.proxy.strike(faults.slow(RATE), method="PUT", path=PART)
     submitted(able, script(LARGE), name="r")
     wait_for(lambda: looked_up(able, "r")[0].state is State.SYNCING or None, 60, what="the script's end")
