@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,22 @@ def goes_down(grid: Grid) -> None:
     assert weather.restart(grid, grid.cwd.parent)
 
 
+def states(grid: Grid) -> dict[str, str]:
+    """Of the files, by their names."""
+    return {one["path"].rpartition("/")[2]: one["state"] for one in grid.json("artifacts", "r-exp0")}
+
+
+def goes_down_in_its_last_moment(grid: Grid, memory: Path, stored: int) -> dict[str, Any]:
+    """When so many files are stored the script goes on, and the machine goes down when it is done."""
+    wait_for(lambda: list(states(grid).values()).count("stored") == stored)
+    (memory / "go").touch()
+    wait_for(lambda: next(grid.home.glob("work/*/done"), None), every=0.001)
+    goes_down(grid)
+    (one,) = grid.finished("r")
+    assert (one["state"], one["outcome"]) == ("failed", "lost")
+    return one
+
+
 def test_what_lay_in_memory_is_stored_or_missed_but_not_removed(grid: Grid, memory: Path) -> None:
     """One file has been stored, one was removed by the run, one was rewritten and one begun just before the end."""
     (grid.cwd / "script.py").write_text(
@@ -54,17 +71,8 @@ def test_what_lay_in_memory_is_stored_or_missed_but_not_removed(grid: Grid, memo
         "time.sleep(60)\n"
     )
     grid("run", "--name", "r", "--strategy", "none", "script.py", memory)
-
-    def states() -> dict[str, str]:
-        return {one["path"].rpartition("/")[2]: one["state"] for one in grid.json("artifacts", "r-exp0")}
-
-    wait_for(lambda: list(states().values()).count("stored") == 4)
-    (memory / "go").touch()
-    wait_for(lambda: next(grid.home.glob("work/*/done"), None), every=0.001)
-    goes_down(grid)
-    (one,) = grid.finished("r")
-    assert (one["state"], one["outcome"]) == ("failed", "lost")
-    found = states()
+    one = goes_down_in_its_last_moment(grid, memory, 4)
+    found = states(grid)
     assert found.pop("done") == found.pop("kept") == "stored"
     assert found.pop("stored") == "stored"
     assert found.pop("removed") == "removed"
@@ -92,17 +100,8 @@ def test_a_file_in_memory_that_was_written_by_its_other_name(grid: Grid, memory:
         "time.sleep(60)\n"
     )
     grid("run", "--name", "r", "--strategy", "none", "script.py", memory)
-
-    def states() -> dict[str, str]:
-        return {one["path"].rpartition("/")[2]: one["state"] for one in grid.json("artifacts", "r-exp0")}
-
-    wait_for(lambda: list(states().values()).count("stored") == 3)
-    (memory / "go").touch()
-    wait_for(lambda: next(grid.home.glob("work/*/done"), None), every=0.001)
-    goes_down(grid)
-    (one,) = grid.finished("r")
-    assert (one["state"], one["outcome"]) == ("failed", "lost")
-    found = states()
+    goes_down_in_its_last_moment(grid, memory, 3)
+    found = states(grid)
     assert (found["same"], found["twin"], found["linked"]) == ("stored", "stored", "missing")
     assert found["other"] in ("missing", "stored")
     (linked,) = [each for each in grid.json("artifacts", "r-exp0") if each["path"].endswith("/linked")]
