@@ -48,10 +48,11 @@ class Listing:
     def _stream(self, page: list[Listed]) -> Iterator[bytes]:
         opening = b"["
         while page:
-            yield opening + orjson.dumps(list(shapes(self.call, page)))[1:-1]
-            opening = b","
+            if body := orjson.dumps(list(shapes(self.call, page)))[1:-1]:  # unless all of it has gone meanwhile
+                yield opening + body
+                opening = b","
             page = self._artifacts(page[-1].artifact_id, PAGE)
-        yield b"]"
+        yield b"]" if opening == b"," else b"[]"
 
     def _artifacts(self, after: str, limit: int) -> list[Listed]:
         return self.call.catalog.artifacts_by_age(
