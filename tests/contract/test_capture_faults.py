@@ -86,6 +86,18 @@ def test_the_shim_killed_while_it_starts(bench):
         list(pool.map(one, range(ROUNDS)))
 
 
+def test_the_shim_woken_again_and_again_while_it_starts(bench):
+    """As by a guard, or after a stop: no signal makes it begin without its eye."""
+    for number in range(ROUNDS):
+        execution = steady(bench, f"d{number}", count=10, wait=False)
+        [shim, *_] = wait_for(lambda: execution.keepers, every=0.0005)  # noqa: B023
+        while execution.session.started() is None:
+            signal_each([shim], signal.SIGCONT)
+        seen = execution.seen()
+        check(seen, f"d{number}", count=10)
+        assert seen.mode == bench.mode, seen
+
+
 def test_the_guard_killed_again_and_again(bench):
     execution = steady(bench, "d")
     killed = set()

@@ -134,7 +134,10 @@ int receive_listener(int channel, char *why, size_t size)
         .msg_control = control.bytes,
         .msg_controllen = sizeof control.bytes,
     };
-    ssize_t length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
+    ssize_t length;
+    do
+        length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
+    while (length < 0 && errno == EINTR); /* a SIGCONT, after somebody had stopped us */
     why[length > 0 ? length : 0] = 0;
     struct cmsghdr *header = length > 0 ? CMSG_FIRSTHDR(&message) : NULL;
     int listener = -1;
