@@ -206,7 +206,7 @@ def test_the_shim_is_held_up_again_and_again(grid: Grid, tmp_path: Path, capture
             break
         time.sleep(0.03)
     (one,) = grid.finished("h")
-    assert (one["state"], one["missing"]) == ("completed", 0)
+    assert (one["state"], one["missing"]) == ("completed", 0), one
     assert downloaded(grid, "h-exp0") == {inside(outside / str(i)): b"x" for i in range(6000)}
 
 
