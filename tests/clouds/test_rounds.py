@@ -13,7 +13,7 @@ import pytest
 from tests.clouds import rounds
 from tests.services import Service
 
-SHORT = [f"short/{number}" for number in range(3)]
+SHORT = ["short/0"]
 
 
 @pytest.mark.parametrize("seed", SHORT)
