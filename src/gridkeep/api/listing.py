@@ -48,7 +48,8 @@ class Listing:
     def _stream(self, page: list[Listed]) -> Iterator[bytes]:
         opening = b"["
         while page:
-            if body := orjson.dumps(list(shapes(self.call, page)))[1:-1]:  # unless all of it has gone meanwhile
+            # Nothing, when all of it has gone meanwhile.
+            if body := orjson.dumps(list(shapes(self.call, page)))[1:-1]:
                 yield opening + body
                 opening = b","
             page = self._artifacts(page[-1].artifact_id, PAGE)
