@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from buckets import s3_cluster
+from curves import Panel, draw
 from homes import Home, new_home, rest
 from report import Figure, report
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.services import make_bucket, s3_server
 
 WRITER = """\
 import os, sys, time
@@ -72,7 +71,7 @@ def main() -> None:
         points.append(measure(options.dir, *size))
         print(points[-1], file=sys.stderr)
     if options.plot:
-        draw(points, options.plot)
+        draw(picture(points), options.plot)
     samples = {f"{point.count} {point.unit}": [point.up, point.down] for point in points}
     report("cloud_growth", [*told(points), *held(points)], samples, as_json=options.json)
 
@@ -83,10 +82,8 @@ def numbers(text: str) -> list[int]:
 
 def measure(folder: str | None, unit: str, count: int, files: int, size: int) -> Point:
     """`count` units, which are `files` files of `size` bytes."""
-    with new_home(folder) as home, s3_server(home.folder / "server") as server:
-        make_bucket(server, "bench")
-        home.environ |= server.environ | {"GRIDKEEP_CLUSTER": "cloud", "GRIDKEEP_GROWING_INTERVAL": "1h"}
-        home.grid("cluster", "add", "cloud", "--store", "s3://bench/kept")
+    with new_home(folder) as home, s3_cluster(home):
+        home.environ |= {"GRIDKEEP_GROWING_INTERVAL": "1h"}
         script = home.script("write.py", WRITER).name
         done = home.captured(script, str(files), str(size), quiet=0.0, memory=True)
         began, finished = (datetime.fromisoformat(done.found[name]) for name in ("started_at", "finished_at"))
@@ -137,30 +134,26 @@ def held(points: list[Point]) -> list[Figure]:
     return figures
 
 
-def draw(points: list[Point], path: Path) -> None:
+def picture(points: list[Point]) -> list[list[Panel]]:
     """For each unit two panels over its number: time a unit, and memory."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "gridkeep"  # the same picture for the same figures
-    units = [unit for unit in SECONDS if any(point.unit == unit for point in points)]
-    figure, rows = pyplot.subplots(
-        len(units), 2, figsize=(9, 3.4 * len(units)), layout="constrained", squeeze=False
-    )
-    for unit, (times, memory) in zip(units, rows, strict=True):
-        of_unit = [point for point in points if point.unit == unit]
-        counts, (scale, seconds) = [point.count for point in of_unit], SECONDS[unit]
-        for name, label in (("up", "grid run, start to completed"), ("down", "grid artifacts")):
-            times.plot(counts, [getattr(point, name) * scale for point in of_unit], marker="o", label=label)
-        for name in ("supervisor", "download"):
-            memory.plot(counts, [getattr(point, name) for point in of_unit], marker="o", label=name)
-        for axes, label in ((times, f"{seconds} a {unit}"), (memory, "MiB")):
-            axes.set(xscale="log", xlabel=f"{unit}s", ylabel=label)
-            axes.set_xticks(counts, [f"{count:,}" for count in counts], minor=False)
-            axes.minorticks_off()
-            axes.set_ylim(bottom=0)
-            axes.grid(alpha=0.3)
-            axes.legend()
-    figure.savefig(path, metadata={"Date": None})
+    rows = []
+    for unit, (scale, seconds) in SECONDS.items():
+        if of_unit := [point for point in points if point.unit == unit]:
+            counts = [point.count for point in of_unit]
+            times = {
+                "grid run, start to completed": [point.up * scale for point in of_unit],
+                "grid artifacts": [point.down * scale for point in of_unit],
+            }
+            memory = {
+                name: [getattr(point, name) for point in of_unit] for name in ("supervisor", "download")
+            }
+            rows.append(
+                [
+                    Panel(counts, f"{unit}s", f"{seconds} a {unit}", times),
+                    Panel(counts, f"{unit}s", "MiB", memory),
+                ]
+            )
+    return rows
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from curves import Panel, draw
 from homes import Home, new_home
 from report import Figure, report
 
@@ -60,7 +61,7 @@ def main() -> None:
             points.append(measure(home, script, files, options.size))
             print(points[-1], file=sys.stderr)
     if options.plot:
-        draw(points, options.plot)
+        draw(picture(points), options.plot)
     figures = [
         Figure(f"{point.files:,} files: {what}", value, unit)
         for point in points
@@ -94,28 +95,16 @@ def measure(home: Home, script: Path, files: int, size: int) -> Point:
     )
 
 
-def draw(points: list[Point], path: Path) -> None:
+def picture(points: list[Point]) -> list[list[Panel]]:
     """Two panels over the number of files: time a file, and memory."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "gridkeep"  # the same picture for the same figures
-    figure, (times, memory) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     counts = [point.files for point in points]
-    curves = [
-        ("plain", "script, plain"),
-        ("captured", "script, under grid run"),
-        ("until_final", "end to completed"),
-    ]
-    for name, label in curves:
-        times.plot(counts, [getattr(point, name) for point in points], marker="o", label=label)
-    for name in ("supervisor", "shim"):
-        memory.plot(counts, [getattr(point, name) for point in points], marker="o", label=name)
-    for axes, label in ((times, "microseconds a file"), (memory, "MiB")):
-        axes.set(xscale="log", xlabel="files", ylabel=label)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, metadata={"Date": None})
+    times = {
+        "script, plain": [point.plain for point in points],
+        "script, under grid run": [point.captured for point in points],
+        "end to completed": [point.until_final for point in points],
+    }
+    memory = {name: [getattr(point, name) for point in points] for name in ("supervisor", "shim")}
+    return [[Panel(counts, "files", "microseconds a file", times), Panel(counts, "files", "MiB", memory)]]
 
 
 if __name__ == "__main__":

@@ -17,17 +17,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from buckets import s3_cluster
 from homes import Home, new_home
 from report import Figure, report
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.catalog.sqlite import open_catalog
 from gridkeep.model import ArtifactState
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.services import make_bucket, s3_server
 
 WRITER = """\
 import json, os, sys, time
@@ -83,17 +80,7 @@ def local(home: Home) -> Iterator[None]:
     yield
 
 
-@contextmanager
-def s3(home: Home) -> Iterator[None]:
-    """A cluster in a bucket of a fresh server, which runs of the home use from now on."""
-    with s3_server(home.folder / "server") as server:
-        make_bucket(server, "bench")
-        home.environ |= server.environ | {"GRIDKEEP_CLUSTER": "cloud"}
-        home.grid("cluster", "add", "cloud", "--store", "s3://bench/kept")
-        yield
-
-
-STORES = {"local": local, "s3": s3}
+STORES = {"local": local, "s3": s3_cluster}
 
 
 def latencies(home: Home, run: str, args: list[str]) -> list[float]:

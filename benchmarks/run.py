@@ -27,7 +27,7 @@ from typing import Any
 from report import Figure
 
 HERE = Path(__file__).parent
-HELPERS = {"run", "report", "homes", "cloud_worker"}
+HELPERS = {"run", "report", "homes", "buckets", "curves", "cloud_worker"}
 
 # What is to be reached by benchmarks that print bare numbers.
 BOUNDS = {
