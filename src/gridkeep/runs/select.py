@@ -5,7 +5,6 @@ Knows the catalog only; reads it page by page, so that a million artifacts need 
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -52,7 +51,9 @@ class Selection:
             ) from None
         wanted = frozenset(types)
         if unknown := sorted(wanted.difference(ARTIFACT_TYPES)):
-            near = difflib.get_close_matches(unknown[0], ARTIFACT_TYPES)
+            from difflib import get_close_matches  # only for a slip: commands start without it
+
+            near = get_close_matches(unknown[0], ARTIFACT_TYPES)
             raise UsageError(
                 f"There is no artifact type {unknown[0]}.",
                 f"Did you mean {' or '.join(near)}?"
