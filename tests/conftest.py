@@ -30,6 +30,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="the long form: run with -m long"))
 
 
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """No test leaves its environment to those after it: who opens a cloud's store adopts the variables it is given."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A GRIDKEEP_HOME of the test's own (not made yet); whatever runs in it is killed at the end."""

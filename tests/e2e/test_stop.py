@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from contextlib import suppress
 
 from tests.e2e.support import downloaded, experiment, ran, save, submitted
 from tests.support import Grid, processes_of, wait_for
@@ -106,6 +108,32 @@ def test_a_stop_at_any_moment_after_the_submission_stops(grid: Grid) -> None:
         time.sleep(i * 0.04)
         grid("stop", f"s{i}")
         assert [each["state"] for each in grid.finished(f"s{i}", 20)] == ["stopped"]
+
+
+def test_supervisors_that_are_being_started_are_not_in_the_way(grid: Grid) -> None:
+    """They put their locks where a queued experiment's traces are being removed."""
+    save(grid, SLEEPER)
+    grid("run", "--name", "q", "--parallel", "1", "script.py", "--x", "range(12)")
+    up(grid, "q")
+    journals = [grid.home / "journal" / each["experiment_id"] for each in grid.json("status", "q")[1:]]
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            for journal in journals:
+                with suppress(OSError):
+                    journal.mkdir(exist_ok=True)
+                    (journal / "supervisor.lock").touch()
+
+    coming = threading.Thread(target=come_and_go)
+    coming.start()
+    try:
+        done = grid("stop", "q")
+    finally:
+        over.set()
+        coming.join()
+    assert len(done.stdout.splitlines()) == 12
+    assert {one["state"] for one in grid.finished("q")} == {"stopped"}
 
 
 def test_several_names_and_what_has_ended(grid: Grid) -> None:

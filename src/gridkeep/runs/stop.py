@@ -35,7 +35,8 @@ def stop(
     for one in gone:
         if one.started_at is None and not is_locked(context.home.supervisor_lock(one.experiment_id)):
             _record(context, one)
-            clean(context.home, context.catalog, one)  # no supervisor ever had it that could do so
+            with suppress(OSError):  # a supervisor was about to begin with it: that one cleans up
+                clean(context.home, context.catalog, one)  # no supervisor ever had it that could do so
     return sorted(gone, key=lambda one: (one.run, one.index))
 
 
