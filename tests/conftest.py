@@ -122,6 +122,8 @@ def user_environment() -> Iterator[Path]:
         (packages,) = root.glob("venv/lib/python*/site-packages")
         for package in _needed_packages():
             _copy(package, packages / package.name)
+        # The ordinary user may not write here: else each of its processes would compile all that it imports.
+        subprocess.run([root / "venv/bin/python", "-m", "compileall", "-q", packages], check=True)
         command = root / "venv/bin/grid"
         command.write_text(
             f"#!{root}/venv/bin/python\nimport sys\n\nfrom gridkeep.cli.main import main\n\nsys.exit(main())\n"

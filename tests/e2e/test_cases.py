@@ -20,7 +20,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,14 @@ CASES_HERE = Path(__file__).with_name("cases")
 WRITER = Path(__file__).parents[1] / "contract/writer.c"
 RULES = {"__pycache__", ".git", "cache"}
 CI = os.environ.get("CI") == "true"
+SHOW_LOGS = """
+import json, sys
+from click.testing import CliRunner
+from gridkeep.cli.main import cli
+shown = {name: CliRunner().invoke(cli, ["logs", name], catch_exceptions=False) for name in sys.argv[1:]}
+assert all(each.exit_code == 0 for each in shown.values())
+print(json.dumps({name: each.stdout_bytes.hex() for name, each in shown.items()}))
+"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,14 @@ class Batch:
             found[each["experiment"]].append(each)
         return found
 
+    @cached_property
+    def logs(self) -> dict[str, str]:
+        """What `grid logs` shows of each experiment; in one process for all."""
+        python = Path(self.grid.command[0]).with_name("python")
+        names = [each["name"] for each in self.experiments.values()]
+        shown = replace(self.grid, command=(str(python), "-c", SHOW_LOGS))(*names).json()
+        return {name: bytes.fromhex(log).decode(errors="surrogateescape") for name, log in shown.items()}
+
     def seen(self, name: str) -> Seen:
         return Seen(self, CASES[name], self.experiments[name])
 
@@ -98,7 +114,7 @@ class Seen:
 
     @cached_property
     def log(self) -> str:
-        return self.batch.grid("logs", self.experiment["name"]).stdout
+        return self.batch.logs[self.experiment["name"]]
 
     @cached_property
     def oracle(self) -> dict[str, Any]:
@@ -173,7 +189,7 @@ def new_batch(request: pytest.FixtureRequest, mode: str, user: str, names: list[
         if user == "user" and os.getuid() == 0:
             command, uid = request.getfixturevalue("user_environment"), pwd.getpwnam("nobody").pw_uid
             path = f"{command.parent}:{os.defpath}"
-        make_tools(base / "tools", uid)
+        make_tools(base / "tools", uid, command.with_name("python"))
         make_folders(base, names)
         shared.mkdir()
         give([base, shared], uid)
@@ -196,8 +212,8 @@ def new_batch(request: pytest.FixtureRequest, mode: str, user: str, names: list[
             shutil.rmtree(folder, ignore_errors=not folder.exists())
 
 
-def make_tools(tools: Path, uid: int | None) -> None:
-    """What is only read: programs in C, and an installer."""
+def make_tools(tools: Path, uid: int | None, python: Path) -> None:
+    """What is only read: programs in C, the cases themselves, and an installer."""
     tools.mkdir()
     for name, *options in (("writer",), ("writer-static", "-static")):
         subprocess.run(["gcc", "-O1", "-pthread", *options, "-o", tools / name, WRITER], check=True)
@@ -206,6 +222,9 @@ def make_tools(tools: Path, uid: int | None) -> None:
         if os.getuid() == 0:  # of another user than the one who calls it
             os.chown(tools / name, 65534 if uid is None and name == "writer-setuid" else 0, 0)
         (tools / name).chmod(mode)
+    # Compiled: each case is a process of its own, which may not write here.
+    shutil.copytree(CASES_HERE, tools / "cases", ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([python, "-m", "compileall", "-q", tools / "cases"], check=True)
     for wheel in Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"):
         shutil.copy(wheel, tools / "pip.whl")
 
@@ -214,10 +233,11 @@ def make_folders(base: Path, names: list[str]) -> None:
     """The project, and the folders outside with the same inputs."""
     for part in ("project", "user", "outside"):
         (base / part).mkdir()
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(CASES_HERE, base / "project/cases", ignore=ignored)
     (base / "project/run_case.py").write_text(
-        'import sys\n\nfrom cases import main\n\nif __name__ == "__main__":\n    main(sys.argv[2])\n'
+        "import sys\n\n"
+        f"sys.path.insert(0, {str(base / 'tools')!r})\n"
+        "from cases import main\n\n"
+        'if __name__ == "__main__":\n    main(sys.argv[2])\n'
     )
     for folder in (base / "project/inputs", *(base / "outside" / name for name in names)):
         (folder / "folder").mkdir(parents=True)
