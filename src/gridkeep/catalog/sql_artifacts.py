@@ -20,10 +20,18 @@ from gridkeep.catalog.totals import SUMS, TOTALS, sums
 from gridkeep.errors import Conflict
 from gridkeep.model import Artifact, ArtifactState, Listed
 
-_PUT = (
-    f"INSERT INTO artifacts ({columns(ARTIFACT_COLUMNS)}) VALUES ({marks(len(ARTIFACT_COLUMNS))}) "
-    f"ON CONFLICT (artifact_id) DO UPDATE SET {replaced(ARTIFACT_COLUMNS[1:])}"
-)
+_TOGETHER = 50  # rows of one statement: between two of them other threads take the interpreter
+
+
+def _put(count: int) -> str:
+    return (
+        f"INSERT INTO artifacts ({columns(ARTIFACT_COLUMNS)}) "
+        f"VALUES {', '.join([f'({marks(len(ARTIFACT_COLUMNS))})'] * count)} "
+        f"ON CONFLICT (artifact_id) DO UPDATE SET {replaced(ARTIFACT_COLUMNS[1:])}"
+    )
+
+
+_PUT_ONE, _PUT_MANY = _put(1), _put(_TOGETHER)
 _ADD_TO_TOTALS = (
     f"UPDATE experiments SET {', '.join(f'{name} = {name} + ?' for name in TOTALS)}, change = ? "
     "WHERE experiment_id = ?"
@@ -54,10 +62,13 @@ class ArtifactRecords(Records):
                 return
             self._db.run_many("DELETE FROM artifacts WHERE artifact_id = ?", [(gone,) for gone in dropped])
             first = self._take_changes(len(new) + 1)
-            rows = (
+            rows = [
                 artifact_row(artifact, experiment_id, first + i) for i, artifact in enumerate(new.values())
-            )
-            self._db.run_many(_PUT, rows)
+            ]
+            whole = len(rows) - len(rows) % _TOGETHER
+            for at in range(0, whole, _TOGETHER):
+                self._db.run(_PUT_MANY, [value for row in rows[at : at + _TOGETHER] for value in row])
+            self._db.run_many(_PUT_ONE, rows[whole:])
             differences = [now - before for now, before in zip(sums(new.values()), old_sums, strict=True)]
             self._db.run(_ADD_TO_TOTALS, (*differences, first + len(new), experiment_id))
 

@@ -70,7 +70,7 @@ class Entry:
     summarized: bool = False  # listed as one of its folder's count only
     swept: bool = False  # found by the last sweep, not by capture
     dirty: bool = False  # the catalog does not have it as it is
-    published: bool = False  # the catalog has it
+    published: bool = False  # the catalog has it, or may have
 
     @property
     def created(self) -> bool:

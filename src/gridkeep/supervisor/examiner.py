@@ -17,7 +17,7 @@ from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.settle import Rest, is_straight, open_for_reading, rest
 from gridkeep.supervisor.tracker import Tracker, written
-from gridkeep.supervisor.transfers import ToSend
+from gridkeep.supervisor.transfers import SMALL, ToSend
 
 _PROBE_MIN, _PROBE_MAX = 0.1, 1.0  # seconds between two looks at an open file: a tenth of its age
 _STILL_TO_COME = 10.0  # seconds in which a file whose opening was recorded is looked for again and again
@@ -58,6 +58,8 @@ class Examiner:
             return None
         is_written = written(entry, Stamp.of(st))
         entry.proven = entry.proven or is_written
+        if is_written and self._is_asked_by_sender(entry, st):
+            return self._send(entry, st, Phase.READY, prefix=False, asked=False)
         try:
             resting = self._is_resting(entry)
         except OSError as error:
@@ -96,13 +98,18 @@ class Examiner:
 
     def _is_resting(self, entry: Entry) -> bool:
         """Whether nobody has it open for writing. Raises OSError when it cannot be opened."""
-        if self.final and os.access(entry.path, os.R_OK):
+        if self.final:
             return True
         fd = open_for_reading(entry.path)
         try:
-            return self.final or (bool(entry.leasable) and rest(fd) is Rest.CLOSED)
+            return bool(entry.leasable) and rest(fd) is Rest.CLOSED
         finally:
             os.close(fd)
+
+    def _is_asked_by_sender(self, entry: Entry, st: os.stat_result) -> bool:
+        """A small file that was written once is most likely closed: whoever sends it opens it anyway, and asks then."""
+        first = entry.phase is Phase.TOUCHED and not entry.rewrites and entry.key is None
+        return first and bool(entry.leasable) and not self.final and st.st_size <= SMALL
 
     def is_as_sent(self, entry: Entry) -> bool:
         """Whether the file is still the version that the entry says is in the store."""
@@ -185,20 +192,30 @@ class Examiner:
         if entry.phase is not Phase.GROWING:
             entry.phase, entry.dirty = Phase.GROWING, True
         self._later(entry, now)
-        grown = entry.size is None or st.st_size >= entry.size * _GROWTH
+        grown = entry.sha256 is None or st.st_size >= (entry.size or 0) * _GROWTH
         limit = self._settings.growing_interval if grown else self._settings.growing_interval_max
         if now - entry.unsaved_since < limit or (entry.sha256 and _same_version(entry, st)):
             return None
         return self._send(entry, st, Phase.GROWING, prefix=True)
 
-    def _send(self, entry: Entry, st: os.stat_result, phase: Phase, *, prefix: bool) -> ToSend:
+    def _send(
+        self, entry: Entry, st: os.stat_result, phase: Phase, *, prefix: bool, asked: bool = True
+    ) -> ToSend:
         entry.phase, entry.due, entry.dirty = phase, None, True
         entry.sha256 = None  # about to be replaced: listing and bytes never differ
         entry.size = st.st_size
         self._ledger.put(entry)
         assert entry.listed is not None
         leasable = bool(entry.leasable) and not self.final
-        return ToSend(entry.path, entry.listed, st.st_size, prefix, leasable, replaces=entry.key is not None)
+        return ToSend(
+            entry.path,
+            entry.listed,
+            st.st_size,
+            prefix,
+            leasable,
+            replaces=entry.key is not None,
+            asked=asked,
+        )
 
 
 def _same_version(entry: Entry, st: os.stat_result) -> bool:

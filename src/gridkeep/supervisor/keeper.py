@@ -204,8 +204,8 @@ class Keeper:
             elif entry.tries >= _PREFIX_TRIES:
                 entry.reason = "rewritten without a pause: no copy of it until it rests"
         else:
-            entry.due = now if trouble.gone else now + 1
-            if self._examiner.final and not trouble.gone:
+            entry.due = now if trouble.again else now + 1
+            if self._examiner.final and not trouble.again:
                 entry.phase, entry.due, entry.reason = Phase.MISSING, None, trouble.reason
 
     def _publish(self) -> None:

@@ -43,8 +43,9 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value);
 _CONSTANT = ("path", "artifact_id", "listed")  # so that their indexes are left alone when an entry moves on
 _MOVING = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in _CONSTANT)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM entries"
+_UNTOLD = """dirty AND phase <> 'unchanged' AND NOT (phase IN ('touched', 'ready') AND key IS NULL AND touched_at > ?)"""
 _TOGETHER = 50  # rows of one statement: between two of them other threads take the interpreter
-_HELD = 5000  # entries that a transaction holds in memory
+_HELD = 5000  # entries in memory
 
 
 def _put(count: int) -> str:
@@ -60,11 +61,12 @@ _GET_MANY = f"{_SELECT} WHERE path IN ({', '.join('?' * _TOGETHER)})"
 class Ledger:
     """See the module. Not for several threads. Raises sqlite3.Error only where the disk fails it (full, I/O).
 
-    Within a transaction, what is put is held in memory until somebody asks for more than single entries, or it ends."""
+    What a transaction puts is held in memory until somebody asks for more than single entries, or it ends; and for a while
+    after that, for whoever asks for it again."""
 
     def __init__(self, path: str) -> None:
         self._held: dict[bytes, Entry | None] = {}  # as the ledger has them, and what it is still to have
-        self._unwritten: set[bytes] = set()
+        self._unwritten: dict[bytes, None] = {}  # in the order in which they came: neighbours share pages
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, timeout=60)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -86,7 +88,7 @@ class Ledger:
     def resume(self) -> None:
         """Whatever was under way and forgotten is to be looked at again."""
         query = "UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready') AND due IS NULL"
-        self._all(query)
+        self._change_all(query)
 
     def close(self) -> None:
         self._db.close()
@@ -103,18 +105,16 @@ class Ledger:
             self._write()
             self._db.execute("COMMIT")
         except BaseException:
+            self._unwritten.clear()
+            self._held.clear()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        finally:
-            self._unwritten.clear()
-            self._held.clear()
 
     def _write(self) -> None:
         """Puts down what is held."""
         rows = [row_of(entry) for path in self._unwritten if (entry := self._held[path]) is not None]
         self._unwritten.clear()
-        self._held.clear()
         while len(rows) >= _TOGETHER:
             self._db.execute(_PUT_MANY, [value for row in rows[-_TOGETHER:] for value in row])
             del rows[-_TOGETHER:]
@@ -122,9 +122,14 @@ class Ledger:
             self._db.execute(_PUT_ONE, row)
 
     def _all(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Executes what concerns more than one entry: on all of them."""
+        """Asks for more than one entry: of all of them."""
         self._write()
         return self._db.execute(sql, parameters)
+
+    def _change_all(self, sql: str) -> None:
+        """Changes more than one entry."""
+        self._all(sql)
+        self._held.clear()
 
     # --------------------------------------------------------------------------------------------------------- facts
 
@@ -149,6 +154,7 @@ class Ledger:
     def fetch(self, paths: Iterable[bytes]) -> None:
         """Gets many at once, for this transaction."""
         wanted = [path for path in dict.fromkeys(paths) if path not in self._held]
+        self._make_room(len(wanted))
         for at in range(0, len(wanted), _TOGETHER):
             some = wanted[at : at + _TOGETHER]
             found = dict.fromkeys(some)
@@ -158,20 +164,27 @@ class Ledger:
             self._held |= found
 
     def put(self, entry: Entry) -> None:
+        # Noted before the catalog is told: who is killed in between must know what it may have to forget.
+        entry.published = entry.published or entry.dirty
         if self._db.in_transaction:
             self._hold(entry.path, entry)
-            self._unwritten.add(entry.path)
+            self._unwritten[entry.path] = None
         else:
+            self._held.pop(entry.path, None)
             self._db.execute(_PUT_ONE, row_of(entry))
 
     def _hold(self, path: bytes, entry: Entry | None) -> None:
-        if len(self._held) >= _HELD:
-            self._write()
+        self._make_room(1)
         self._held[path] = entry
+
+    def _make_room(self, count: int) -> None:
+        if len(self._held) + count > _HELD:
+            self._write()
+            self._held.clear()
 
     def drop(self, entry: Entry) -> None:
         """Forgets a file that turned out to be none; the catalog hears of it if it had it."""
-        self._unwritten.discard(entry.path)
+        self._unwritten.pop(entry.path, None)
         self._held.pop(entry.path, None)
         self._db.execute("DELETE FROM entries WHERE path = ?", (entry.path,))
         if entry.published:
@@ -188,7 +201,7 @@ class Ledger:
 
     def all_due(self) -> None:
         """Everything unsettled is to be looked at now."""
-        self._all("UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready')")
+        self._change_all("UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready')")
 
     def unsettled(self) -> int:
         """How many files are not yet stored, missing, removed, ignored or unchanged."""
@@ -234,8 +247,7 @@ class Ledger:
 
     def dirty(self, limit: int, touched_by: float = inf) -> list[Entry]:
         """What the catalog lacks; of what is new and still on its way only that which was `touched_by` then."""
-        query = f"""{_SELECT} WHERE dirty AND phase <> 'unchanged'
-            AND NOT (phase IN ('touched', 'ready') AND key IS NULL AND touched_at > ?) LIMIT ?"""
+        query = f"{_SELECT} WHERE {_UNTOLD} ORDER BY path LIMIT ?"
         return [entry_from(row) for row in self._all(query, (touched_by, limit))]
 
     def dirty_folders(self) -> list[tuple[bytes, Phase, str, str, int]]:
@@ -251,21 +263,22 @@ class Ledger:
     def forgotten(self) -> list[str]:
         return [row[0] for row in self._db.execute("SELECT artifact_id FROM forgotten")]
 
-    def announce(self, paths: Iterable[bytes]) -> None:
-        """The catalog may have these from now on."""
-        self._write()
-        self._db.executemany("UPDATE entries SET published = 1 WHERE path = ?", ((path,) for path in paths))
-
-    def published(self, paths: Iterable[bytes], forgotten: Sequence[str]) -> None:
-        """The catalog has these as they are, and all folders' summaries."""
-        self._write()
-        self._db.executemany("UPDATE entries SET dirty = 0 WHERE path = ?", ((path,) for path in paths))
+    def published(self, entries: Sequence[Entry], touched_by: float, forgotten: Sequence[str]) -> None:
+        """The catalog has these, which `dirty` has just given, as they are, and all folders' summaries."""
+        if entries:
+            query = f"UPDATE entries SET dirty = 0 WHERE {_UNTOLD} AND path <= ?"
+            self._all(query, (touched_by, entries[-1].path))
+        for entry in entries:
+            if held := self._held.get(entry.path):
+                held.dirty = False
         self._db.executemany("DELETE FROM forgotten WHERE artifact_id = ?", ((name,) for name in forgotten))
         self._db.execute("UPDATE folders SET dirty = 0 WHERE dirty")
 
     def unpublish(self) -> None:
         """The catalog has nothing: all that it shall list is to be sent again."""
-        self._all("UPDATE entries SET dirty = 1 WHERE phase <> 'unchanged' AND NOT summarized")
+        self._change_all(
+            "UPDATE entries SET dirty = 1, published = 1 WHERE phase <> 'unchanged' AND NOT summarized"
+        )
         self._db.execute("UPDATE folders SET dirty = 1")
 
     def kept(self) -> tuple[int, int, int]:

@@ -44,14 +44,11 @@ class Publisher:
             forgotten = self._ledger.forgotten()
             if not (entries or folders or forgotten):
                 return
-            # Said before the catalog has them: who is killed in between must know what it may have to forget.
-            with self._ledger.transaction():
-                self._ledger.announce(entry.path for entry in entries if not entry.published)
             artifacts = [self._artifact(entry) for entry in entries]
             artifacts += [self._summary(*folder) for folder in folders]
             self._catalog.record_artifacts(self._id, artifacts, forgotten)
             with self._ledger.transaction():
-                self._ledger.published([entry.path for entry in entries], forgotten)
+                self._ledger.published(entries, touched_by, forgotten)
             if len(entries) < _BATCH:
                 return
 

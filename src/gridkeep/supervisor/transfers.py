@@ -22,9 +22,9 @@ from gridkeep.errors import KeyConflict, StoreError
 from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import artifact_key, encoded_key
 from gridkeep.stores.upload_journal import UploadJournal
-from gridkeep.supervisor.settle import Changed, Version, open_for_reading
+from gridkeep.supervisor.settle import Changed, Rest, Version, open_for_reading, rest
 
-_SMALL = 1 << 20  # bytes; what is larger is sent by itself
+SMALL = 1 << 20  # bytes; what is larger is sent by itself
 _BATCH = 128  # small files
 _BATCH_BYTES = 16 << 20
 _BATCHES = (
@@ -35,7 +35,8 @@ _BATCHES = (
 @dataclass(frozen=True, slots=True)
 class ToSend:
     """A file to be sent: whole, or (`prefix`) what there is of it now. `leasable`: whether a lease may be tried on it.
-    `replaces`: there is an older version in the store."""
+    `replaces`: there is an older version in the store. `asked`: whether somebody has it open for writing has been asked, or
+    does not matter."""
 
     path: bytes
     listed: bytes
@@ -43,6 +44,7 @@ class ToSend:
     prefix: bool
     leasable: bool
     replaces: bool
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +64,12 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a file was not sent. `changed`: it was being written; `gone`: it is not there; `store`: the store did not
-    take it."""
+    """Why a file was not sent. `changed`: it was being written; `again`: it is not there, or somebody has it open, and is to
+    be looked at once more; `store`: the store did not take it."""
 
     reason: str
     changed: bool = False
-    gone: bool = False
+    again: bool = False
     store: bool = False
 
 
@@ -96,11 +98,11 @@ class Transfers:
     def start(self, files: Sequence[ToSend]) -> None:
         """Hands files to the threads."""
         self._under_way.update(file.path for file in files)
-        small = [file for file in files if file.size <= _SMALL]
+        small = [file for file in files if file.size <= SMALL]
         for batch in _batches(small):
             self._batches.submit(self._send_batch, batch)
         for file in files:
-            if file.size > _SMALL:
+            if file.size > SMALL:
                 self._single.submit(self._send_batch, [file])
 
     def busy(self, path: bytes) -> bool:
@@ -142,6 +144,9 @@ class Transfers:
                 try:
                     fd = open_for_reading(file.path)
                     opened.append((file, fd, Version(fd, prefix=file.prefix, leasable=file.leasable)))
+                    if not file.asked and rest(fd) is not Rest.CLOSED:
+                        os.close(opened.pop()[1])
+                        self._done.put(Result(file.path, Trouble("open for writing", again=True)))
                 except OSError as error:
                     self._done.put(Result(file.path, _trouble(error)))
             for (file, _, version), answer in zip(opened, self._put(opened), strict=True):
@@ -183,7 +188,7 @@ class Transfers:
 
     def _put_one(self, key: str, source: BinaryIO, file: ToSend) -> ObjectInfo | Exception:
         journal = None  # of a file that grows the next copy is another
-        if file.size > _SMALL and not file.prefix:
+        if file.size > SMALL and not file.prefix:
             journal = os.path.join(self._folder, hashlib.sha256(file.path).hexdigest())
         try:
             return self._store.put(key, source, journal=journal)
@@ -228,8 +233,8 @@ def _trouble(error: Exception) -> Trouble:
     if isinstance(error, StoreError):
         return Trouble(error.message, store=True)
     if isinstance(error, OSError):
-        gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
-        return Trouble(f"cannot be read: {error.strerror}", gone=gone)
+        again = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
+        return Trouble(f"cannot be read: {error.strerror}", again=again)
     return Trouble(f"{type(error).__name__}: {error}", store=True)  # a fault of ours must not lose the file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,45 @@ def test_what_is_put_is_seen_at_once(ledger: Ledger) -> None:
         ledger.put(found)
         assert ledger.unsettled() == 120
         assert len(list(ledger.below(b"/t"))) == 120
-        ledger.announce([b"/t/0007"])
-        again = ledger.get(b"/t/0007")
-        assert again is not None and again.published and again.phase is Phase.READY
+        assert ledger.count(Phase.READY) == 1
+
+
+def test_what_is_held_after_a_transaction_is_what_was_written(ledger: Ledger) -> None:
+    with ledger.transaction():
+        for number in range(3):
+            ledger.put(entry(number))
+            found = ledger.get(b"/t/%04d" % number)
+            assert found is not None
+            found.dirty = number < 2
+            ledger.put(found)
+    told = ledger.dirty(1)
+    assert [item.listed for item in told] == [b"0000"] and told[0].published
+    with ledger.transaction():
+        ledger.published(told, inf, [])
+    with ledger.transaction():
+        for number in range(3):
+            found = ledger.get(b"/t/%04d" % number)
+            assert found is not None and found.dirty == (number == 1) and found.published == (number < 2)
+            found.due = None
+            ledger.put(found)
+    assert [item.listed for item in ledger.dirty(9)] == [b"0001"]
+    ledger.all_due()
+    with ledger.transaction():
+        for number in range(3):
+            found = ledger.get(b"/t/%04d" % number)
+            assert found is not None and found.due == 0
+
+
+def test_what_is_new_and_on_its_way_is_told_later(ledger: Ledger) -> None:
+    new, old = entry(1), entry(2)
+    new.touched_at, old.touched_at = 5.0, 1.0
+    for each in (new, old):
+        each.dirty = True
+        ledger.put(each)
+    told = ledger.dirty(9, touched_by=3.0)
+    assert [item.listed for item in told] == [b"0002"]
+    ledger.published(told, 3.0, [])
+    assert [item.listed for item in ledger.dirty(9)] == [b"0001"]
 
 
 def test_more_than_is_held(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_what_the_catalog_had_and_is_dropped_must_be_forgotten_there(ledger):
         ledger.put(item)
         ledger.drop(item)
     assert ledger.forgotten() == [known.artifact_id]
-    ledger.published([], ledger.forgotten())
+    ledger.published([], 0.0, ledger.forgotten())
     assert ledger.forgotten() == []
 
 

@@ -15,6 +15,7 @@ from gridkeep.supervisor.examiner import Examiner
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
 from gridkeep.supervisor.rescan import Rescan
+from gridkeep.supervisor.settle import Rest, open_for_reading, rest
 from gridkeep.supervisor.tracker import Tracker
 from gridkeep.supervisor.transfers import ToSend
 from gridkeep.supervisor.trees import Trees
@@ -64,10 +65,22 @@ class Bench:
             self.now += 100
             for entry in self.ledger.due(self.now, 10_000):
                 if send := self.examiner.examine(entry, self.now):
+                    if not send.asked and self.is_open(entry.path):  # as the sender finds
+                        entry.due = self.now
+                        self.ledger.put(entry)
+                        continue
                     found.append(send)
                     if store:
                         self.note_stored(entry)
         return found
+
+    @staticmethod
+    def is_open(path: bytes) -> bool:
+        fd = open_for_reading(path)
+        try:
+            return rest(fd) is not Rest.CLOSED
+        finally:
+            os.close(fd)
 
     def note_stored(self, entry: Entry) -> None:
         st = os.lstat(entry.path)
