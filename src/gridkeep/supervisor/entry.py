@@ -13,6 +13,7 @@ from typing import Any
 
 from gridkeep.model import new_ulid
 
+SMALL = 1 << 20  # bytes; what is larger is sent by itself, and takes its time
 UNKNOWN_INO = -1  # pre-state that cannot be trusted: whatever is there counts as written
 
 

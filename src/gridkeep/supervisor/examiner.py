@@ -13,11 +13,11 @@ import stat
 from gridkeep.capture.journal import Stamp
 from gridkeep.settings import Settings
 from gridkeep.supervisor import memory
-from gridkeep.supervisor.entry import Entry, Phase
+from gridkeep.supervisor.entry import SMALL, Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.settle import Rest, is_straight, open_for_reading, rest
 from gridkeep.supervisor.tracker import Tracker, written
-from gridkeep.supervisor.transfers import SMALL, ToSend
+from gridkeep.supervisor.transfers import ToSend
 
 _PROBE_MIN, _PROBE_MAX = 0.1, 1.0  # seconds between two looks at an open file: a tenth of its age
 _STILL_TO_COME = 10.0  # seconds in which a file whose opening was recorded is looked for again and again

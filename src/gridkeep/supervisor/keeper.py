@@ -12,7 +12,6 @@ import select
 import sqlite3
 import time
 from itertools import islice
-from math import inf
 
 from gridkeep.capture.session import Session
 from gridkeep.catalog.base import Catalog
@@ -31,7 +30,10 @@ from gridkeep.supervisor.transfers import Backoff, Sent, ToSend, Transfers, Trou
 _TICK = 0.05  # seconds between two looks at the journal while there is something to do
 _IDLE_TICK = 0.1
 _PUBLISH_EVERY = 0.15  # records reach the catalog at most this much late
-_MOMENT = 2.0  # seconds
+_MOMENT, _LAST_MOMENT = (
+    1.0,
+    2.0,
+)  # seconds in which a small file is in the store, as a rule; and at the end, when many are
 _ANSWERS_EVERY = 0.5  # seconds between two looks whether a store that failed takes parts again
 _BATCH = 500  # files looked at in a turn
 _RECORDS = 2000  # of the journal read in a turn
@@ -220,8 +222,8 @@ class Keeper:
             self._next_publish = now + 1
 
     def _worth_telling(self, now: float) -> float:
-        """At the end much goes up at once: what is in the store in a moment is told of once, then."""
-        return now - _MOMENT if self._examiner.final else inf
+        """What is small, and in the store in a moment, is told of once, then."""
+        return now - (_LAST_MOMENT if self._examiner.final else _MOMENT)
 
     def _send_outbox(self) -> None:
         """Only what the catalog knows to be on its way may be overwritten in the store; what is new need not wait."""

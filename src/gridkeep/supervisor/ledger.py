@@ -16,7 +16,7 @@ from math import inf
 from typing import Any
 
 from gridkeep.capture.journal import Stamp
-from gridkeep.supervisor.entry import COLUMNS, Entry, Phase, entry_from, new_artifact_id, row_of
+from gridkeep.supervisor.entry import COLUMNS, SMALL, Entry, Phase, entry_from, new_artifact_id, row_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value);
 _CONSTANT = ("path", "artifact_id", "listed")  # so that their indexes are left alone when an entry moves on
 _MOVING = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in _CONSTANT)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM entries"
-_UNTOLD = """dirty AND phase <> 'unchanged' AND NOT (phase IN ('touched', 'ready') AND key IS NULL AND touched_at > ?)"""
+_UNTOLD = f"""dirty AND phase <> 'unchanged' AND NOT (phase IN ('touched', 'ready') AND key IS NULL
+    AND size <= {SMALL} AND touched_at > ?)"""
 _TOGETHER = 50  # rows of one statement: between two of them other threads take the interpreter
 _HELD = 5000  # entries in memory
 
@@ -246,7 +247,7 @@ class Ledger:
     # --------------------------------------------------------------------------------------------- what the catalog lacks
 
     def dirty(self, limit: int, touched_by: float = inf) -> list[Entry]:
-        """What the catalog lacks; of what is new and still on its way only that which was `touched_by` then."""
+        """What the catalog lacks; of what is new, small and still on its way only that which was `touched_by` then."""
         query = f"{_SELECT} WHERE {_UNTOLD} ORDER BY path LIMIT ?"
         return [entry_from(row) for row in self._all(query, (touched_by, limit))]
 

@@ -22,9 +22,9 @@ from gridkeep.errors import KeyConflict, StoreError
 from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import artifact_key, encoded_key
 from gridkeep.stores.upload_journal import UploadJournal
+from gridkeep.supervisor.entry import SMALL
 from gridkeep.supervisor.settle import Changed, Rest, Version, open_for_reading, rest
 
-SMALL = 1 << 20  # bytes; what is larger is sent by itself
 _BATCH = 128  # small files
 _BATCH_BYTES = 16 << 20
 _BATCHES = (

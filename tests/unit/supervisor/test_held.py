@@ -65,13 +65,13 @@ def test_what_is_held_after_a_transaction_is_what_was_written(ledger: Ledger) ->
 
 
 def test_what_is_new_and_on_its_way_is_told_later(ledger: Ledger) -> None:
-    new, old = entry(1), entry(2)
-    new.touched_at, old.touched_at = 5.0, 1.0
-    for each in (new, old):
-        each.dirty = True
+    new, old, large = entry(1), entry(2), entry(3)
+    new.touched_at, old.touched_at, large.touched_at = 5.0, 1.0, 5.0
+    for each in (new, old, large):
+        each.phase, each.dirty, each.size = Phase.READY, True, 2**30 if each is large else 1
         ledger.put(each)
     told = ledger.dirty(9, touched_by=3.0)
-    assert [item.listed for item in told] == [b"0002"]
+    assert [item.listed for item in told] == [b"0002", b"0003"]
     ledger.published(told, 3.0, [])
     assert [item.listed for item in ledger.dirty(9)] == [b"0001"]
 
