@@ -36,6 +36,7 @@ from gridkeep.api.observe import Figures, Observed
 from gridkeep.api.site import Site
 
 _ROUTERS: tuple[APIRouter, ...] = (  # the busiest first: they are gone through one after another
+    artifacts.listings,
     artifacts.router,
     runs.router,
     experiments.router,

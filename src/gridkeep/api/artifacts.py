@@ -11,12 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gridkeep.api.auth import READER, Call, Reader
+from gridkeep.api.busy import BusyRoute
 from gridkeep.api.listing import Listing, shapes, signed
 from gridkeep.api.lookup import find_run, the_artifact, the_experiment
 from gridkeep.errors import Conflict, NotFound
 from gridkeep.model import JSON, Artifact, ArtifactType, iso
 from gridkeep.runs.signing import LONGEST
 
+listings = APIRouter(tags=["artifacts"], route_class=BusyRoute)
 router = APIRouter(tags=["artifacts"])
 
 Types = Annotated[list[ArtifactType] | None, Query(alias="artifact_type")]
@@ -26,15 +28,15 @@ Cursor = Annotated[str, Query(max_length=100)]
 
 _MANY = 10_000
 
-# The busiest calls ask who calls by themselves (`READER`), in the same thread: another would cost a tenth of their time.
-_BUSY: dict[str, Any] = {
+# Listings ask who calls by themselves (`READER`), in the same thread: another would cost a tenth of their time.
+_LISTING: dict[str, Any] = {
     "response_model": None,
     "responses": {200: {"model": list[JSON]}},
     "openapi_extra": {"security": [{"key": []}]},
 }
 
 
-@router.get("/v1/runs/{run_id}/artifacts", **_BUSY)
+@listings.get("/v1/runs/{run_id}/artifacts", **_LISTING)
 def of_run(
     request: Request,
     run_id: str,
@@ -52,7 +54,7 @@ def of_run(
     return _listed(Listing(call, run.run_id, state != "all", artifact_type), limit, cursor)
 
 
-@router.get("/v1/experiments/{experiment}/artifacts", **_BUSY)
+@listings.get("/v1/experiments/{experiment}/artifacts", **_LISTING)
 def of_experiment(
     request: Request,
     experiment: str,

@@ -124,36 +124,23 @@ def artifact_shapes(
     urls: Sequence[str | None],
 ) -> Iterator[JSON]:
     """Each artifact of one store. `places` has their experiments, `urls` the signed URL of each."""
+    common = {experiment_id: _in_common(place) for experiment_id, place in places.items()}
     for artifact, url in zip(artifacts, urls, strict=True):
-        place, path = places[artifact.experiment_id], artifact.path
-        created = iso_of_id(artifact.artifact_id)
+        path, key, mtime_ns = artifact.path, artifact.key, artifact.mtime_ns
+        created = _iso_ulid(artifact.artifact_id[4:14])
         shape = {
+            **common[artifact.experiment_id],
             "artifact_id": artifact.artifact_id,
             "artifact_type": artifact.type,
-            "uri": store_uri + (artifact.key or place.prefix),
-            "organization_id": ORGANIZATION,
+            "uri": store_uri + (key or places[artifact.experiment_id].prefix),
             "created_at": created,
-            "modified_at": created if artifact.mtime_ns is None else _iso_ns(artifact.mtime_ns),
+            "modified_at": created if mtime_ns is None else _iso_ns(mtime_ns),
             "signed_url": url,
-            "run_id": place.run_id,
-            "task_id": place.task_id,
-            "workflow_run_id": place.workflow_run_id,
-            "workflow_run_block_id": None,
-            "step_id": None,
-            "browser_session_id": None,
-            "observer_cruise_id": None,
-            "observer_thought_id": None,
-            "ai_suggestion_id": None,
-            "bundle_key": None,
             "checksum": artifact.sha256,
             "file_size": artifact.size,
-            "archived": False,
-            "experiment": place.experiment,
-            "path": None,
             "state": artifact.state,
             "reason": artifact.reason,
             "mime_type": mime_type_of(path),
-            "step_number": None,
         }
         if path is not None and path.isascii():  # nearly all are
             shape["path"] = path.decode()
@@ -162,10 +149,44 @@ def artifact_shapes(
         yield shape
 
 
-def iso_of_id(artifact_id: str) -> str:
-    """When an id was made: a ULID begins with the time in ms."""
+def _in_common(place: Place) -> JSON:
+    """An artifact's fields in their order, with the values that all of one experiment have: to copy a dict and to fill it in
+    takes half the time of making one of so many."""
+    return {
+        "artifact_id": None,
+        "artifact_type": None,
+        "uri": None,
+        "organization_id": ORGANIZATION,
+        "created_at": None,
+        "modified_at": None,
+        "signed_url": None,
+        "run_id": place.run_id,
+        "task_id": place.task_id,
+        "workflow_run_id": place.workflow_run_id,
+        "workflow_run_block_id": None,
+        "step_id": None,
+        "browser_session_id": None,
+        "observer_cruise_id": None,
+        "observer_thought_id": None,
+        "ai_suggestion_id": None,
+        "bundle_key": None,
+        "checksum": None,
+        "file_size": None,
+        "archived": False,
+        "experiment": place.experiment,
+        "path": None,
+        "state": None,
+        "reason": None,
+        "mime_type": None,
+        "step_number": None,
+    }
+
+
+@lru_cache(4096)  # many are made in one ms
+def _iso_ulid(digits: str) -> str:
+    """When an id was made: a ULID begins with the time in ms, in ten digits."""
     try:
-        millis = int(artifact_id[4:14].encode().translate(_BASE_32), 32)
+        millis = int(digits.encode().translate(_BASE_32), 32)
     except ValueError:
         millis = 0
     return f"{_second(millis // 1000)}.{millis % 1000:03d}000Z"
