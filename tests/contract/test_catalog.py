@@ -100,8 +100,11 @@ def test_a_run_is_found_by_name_and_by_id(catalog):
     submit(catalog, "b", kind="browser")
     assert found_run(catalog, "a").name == "a"
     assert found_run(catalog, found_run(catalog, "b").run_id).name == "b"
-    assert catalog.run("c") is None
-    assert catalog.run(f"wr_{new_ulid()}") is None
+    assert catalog.run_id("a") == found_run(catalog, "a").run_id
+    assert catalog.run_id(found_run(catalog, "b").run_id) == found_run(catalog, "b").run_id
+    for unknown in ("c", f"wr_{new_ulid()}"):
+        assert catalog.run(unknown) is None
+        assert catalog.run_id(unknown) is None
 
 
 def test_a_taken_name_is_refused_with_a_free_one(catalog):

@@ -78,6 +78,7 @@ def test_what_is_being_deleted_is_nowhere_and_its_name_is_free(catalog):
     catalog.begin_delete([ulid])
 
     assert catalog.run("a") is None and catalog.run(run.run_id) is None
+    assert catalog.run_id("a") is None and catalog.run_id(run.run_id) is None
     assert catalog.runs() == [] == catalog.runs(active=True) == catalog.runs(active=False)
     assert catalog.count_runs(active=True) == 0 == catalog.count_runs(active=False)
     assert catalog.experiment("a-exp0") is None and catalog.experiment(ulid) is None

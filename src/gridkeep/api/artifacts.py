@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from gridkeep.api.auth import READER, Call, Reader
 from gridkeep.api.busy import BusyRoute
 from gridkeep.api.listing import Listing, shapes, signed
-from gridkeep.api.lookup import find_run, the_artifact, the_experiment
+from gridkeep.api.lookup import id_of_run, the_artifact, the_experiment
 from gridkeep.errors import Conflict, NotFound
 from gridkeep.model import JSON, Artifact, ArtifactType, iso
 from gridkeep.runs.signing import LONGEST
@@ -48,10 +48,10 @@ def of_run(
     """The artifacts of a run that have bytes in the store (`state=all`: all), oldest first, each with a signed URL. An
     unknown run has none."""
     call = READER(request)
-    run = find_run(call.catalog, run_id)
-    if run is None:
+    found = id_of_run(call.catalog, run_id)
+    if found is None:
         return JSONResponse([])
-    return _listed(Listing(call, run.run_id, state != "all", artifact_type), limit, cursor)
+    return _listed(Listing(call, found, state != "all", artifact_type), limit, cursor)
 
 
 @listings.get("/v1/experiments/{experiment}/artifacts", **_LISTING)

@@ -18,6 +18,11 @@ def find_run(catalog: Catalog, run_id: str) -> Run | None:
     return catalog.run(run_id) if _RUN.fullmatch(run_id) else None
 
 
+def id_of_run(catalog: Catalog, run_id: str) -> str | None:
+    """The id of the same run, which costs less."""
+    return catalog.run_id(run_id) if _RUN.fullmatch(run_id) else None
+
+
 def the_run(catalog: Catalog, run_id: str) -> Run:
     """Raises NotFound, in Skyvern's words."""
     run = find_run(catalog, run_id)

@@ -80,6 +80,10 @@ class Catalog(AccessCatalog, ShareCatalog, Protocol):
         """By name or run_id, with counts, times and totals."""
         ...
 
+    def run_id(self, name: str) -> str | None:
+        """That of the run of this name or run_id, without what is summed up from its experiments; None as for `run`."""
+        ...
+
     def runs(
         self,
         *,

@@ -126,9 +126,12 @@ class RunRecords(Records):
         return free
 
     def run(self, name: str) -> Run | None:
-        column = "run_id" if "_" in name else "name"  # no name has an underscore, every run_id has one
-        found = self._runs(f"{column} = ? AND NOT deleting", [name])
+        found = self._runs(_called(name), [name])
         return found[0] if found else None
+
+    def run_id(self, name: str) -> str | None:
+        rows = self._db.rows(f"SELECT run_id FROM runs WHERE {_called(name)}", (name,))
+        return str(rows[0][0]) if rows else None
 
     def runs(
         self,
@@ -165,6 +168,12 @@ class RunRecords(Records):
         number = next((group[-1] for group in groups if group[0] == decisive), None)
         sql = "SELECT reason FROM experiments WHERE run_id = ? AND number = ?"
         return None if number is None else str(self._db.rows(sql, (run_id, number))[0][0])
+
+
+def _called(name: str) -> str:
+    """The condition that a run has this name or run_id."""
+    column = "run_id" if "_" in name else "name"  # no name has an underscore, every run_id has one
+    return f"{column} = ? AND NOT deleting"
 
 
 def _listed(active: bool | None, owner: str | None) -> tuple[str, list[Any]]:

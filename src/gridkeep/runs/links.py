@@ -50,10 +50,10 @@ class Links:
             each = iter(signed)
             return [next(each) if artifact.downloadable else None for artifact in artifacts]
         sign, expires = self.signer.secret().sign, str(math.ceil(time.time() + ttl))
-        before, attachment = f"{base}/v1/artifacts/", "&download=1" if download else ""
+        terms, attachment = _terms(expires, download), "&download=1" if download else ""
+        before, between = f"{base}/v1/artifacts/", f"/content?expires={expires}&signature="
         return [
-            f"{before}{artifact.artifact_id}/content?expires={expires}"
-            f"&signature={sign(_message(artifact, expires, download))}{attachment}"
+            f"{before}{artifact.artifact_id}{between}{sign(_message(artifact, terms))}{attachment}"
             if artifact.downloadable
             else None
             for artifact in artifacts
@@ -62,11 +62,15 @@ class Links:
     def check(self, artifact: Artifact, *, expires: str, signature: str, download: bool) -> None:
         """Raises Forbidden, in words, unless the URL with these parts was made here for this artifact as it is now, and has
         not ended."""
-        if not self.signer.verify(_message(artifact, expires, download), signature):
+        if not self.signer.verify(_message(artifact, _terms(expires, download)), signature):
             raise Forbidden("This URL was changed, or the file was replaced since it was made.", _AGAIN)
         if int(expires) <= time.time():
             raise Forbidden("This URL has ended.", _AGAIN)
 
 
-def _message(artifact: Artifact | Listed, expires: str, download: bool) -> str:
-    return f"content\n{artifact.artifact_id}\n{artifact.sha256}\n{expires}\n{download:d}"
+def _message(artifact: Artifact | Listed, terms: str) -> str:
+    return f"content\n{artifact.artifact_id}\n{artifact.sha256}\n{terms}"
+
+
+def _terms(expires: str, download: bool) -> str:
+    return f"{expires}\n{download:d}"
