@@ -123,6 +123,6 @@ def _signed(call: Call, artifacts: list[Artifact], expires_in: float | None, dow
     kept = [artifact for artifact in artifacts if artifact.downloadable]
     return [
         {"artifact_id": artifact.artifact_id, "signed_url": url, "expires_at": ends}
-        for _, of_cluster, urls in signed(call, kept, places, ttl=ttl, download=download)
-        for artifact, url in zip(of_cluster, urls, strict=True)
+        for _, stored, urls in signed(call, kept, places, ttl=ttl, download=download)
+        for artifact, url in zip(stored, urls, strict=True)
     ]

@@ -16,6 +16,7 @@ from gridkeep.api.auth import Call
 from gridkeep.api.places import Place
 from gridkeep.api.shapes import artifact_shapes
 from gridkeep.model import Artifact, Listed
+from gridkeep.stores.base import Store
 
 PAGE = 1000
 _JSON = "application/json"
@@ -64,8 +65,8 @@ class Listing:
 def shapes(call: Call, artifacts: Sequence[A]) -> Iterator[dict[str, object]]:
     """Their JSON, each with a signed URL, but those of experiments that are gone by now."""
     places = call.site.places.of(artifact.experiment_id for artifact in artifacts)
-    for cluster, of_cluster, urls in signed(call, artifacts, places, ttl=call.site.links.ttl()):
-        yield from artifact_shapes(of_cluster, places, call.context.store(cluster).uri, urls)
+    for store, stored, urls in signed(call, artifacts, places, ttl=call.site.links.ttl()):
+        yield from artifact_shapes(stored, places, store.uri, urls)
 
 
 def signed(
@@ -75,12 +76,12 @@ def signed(
     *,
     ttl: float,
     download: bool = False,
-) -> Iterator[tuple[str, list[A], list[str | None]]]:
-    """By cluster: its artifacts, and a URL for each (None for one without bytes); without those that have no place."""
+) -> Iterator[tuple[Store, list[A], list[str | None]]]:
+    """By store: its artifacts, and a URL for each (None for one without bytes); without those that have no place."""
     clusters: dict[str, list[A]] = {}
     for artifact in artifacts:
         if place := places.get(artifact.experiment_id):
             clusters.setdefault(place.cluster, []).append(artifact)
     for cluster, of_cluster in clusters.items():
-        sign = call.site.links.sign
-        yield cluster, of_cluster, sign(cluster, of_cluster, base=call.base_url, ttl=ttl, download=download)
+        store, sign = call.context.store(cluster), call.site.links.sign
+        yield store, of_cluster, sign(store, of_cluster, base=call.base_url, ttl=ttl, download=download)

@@ -40,7 +40,8 @@ def preview(call: Reader, artifact_id: str) -> Response:
     shown = asdict(preview_of(prefix, size=artifact.size, media=media or ""))
     url = None
     if shown.pop("drawn"):
-        [url] = call.site.links.sign(cluster, [artifact], base=call.base_url, ttl=call.site.links.ttl())
+        links, store = call.site.links, call.context.store(cluster)
+        [url] = links.sign(store, [artifact], base=call.base_url, ttl=links.ttl())
     shape = {
         "artifact_id": artifact_id,
         "mime_type": media,

@@ -15,6 +15,7 @@ from gridkeep.errors import Forbidden, GridError
 from gridkeep.model import Artifact, Listed
 from gridkeep.runs.context import Context
 from gridkeep.runs.signing import LONGEST, Signer
+from gridkeep.stores.base import Store
 
 _AGAIN = "Ask for a fresh one."
 
@@ -35,16 +36,15 @@ class Links:
 
     def sign(
         self,
-        cluster: str,
+        store: Store,
         artifacts: Sequence[Artifact | Listed],
         *,
         base: str,
         ttl: float,
         download: bool = False,
     ) -> list[str | None]:
-        """A URL for each, in their order, None for those without bytes in the store. `cluster` is that of their run, `base`
-        the server's own address without a slash at its end."""
-        store = self._context.store(cluster)
+        """A URL for each, in their order, None for those without bytes in the store. `store` is that of their cluster,
+        `base` the server's own address without a slash at its end."""
         signed = store.sign([artifact.key or "" for artifact in artifacts if artifact.downloadable], ttl)
         if signed is not None:
             each = iter(signed)
