@@ -16,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import gridkeep
+from tests.services import Service, azurite, gcs_front, make_bucket, s3_server
 from tests.support import Grid, end_processes_of, environment
 
 BIN = Path(sys.executable).parent
@@ -132,6 +133,32 @@ def user_environment() -> Iterator[Path]:
         yield command
     finally:
         shutil.rmtree(root)
+
+
+# ------------------------------------------------------------------------------------------ clouds
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A real S3 server with a bucket `lab`: one for all tests of this process, each of which has a bucket or a prefix of
+    its own."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as service:
+        make_bucket(service, "lab")
+        yield service
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory, s3: Service) -> Iterator[Service]:
+    """What speaks for Google Cloud Storage, with a bucket `lab`."""
+    with gcs_front(tmp_path_factory.mktemp("gcs"), s3) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """What speaks for Azure Blob Storage, with a container `lab`."""
+    with azurite(tmp_path_factory.mktemp("azure")) as service:
+        yield service
 
 
 def _public_python() -> str:

@@ -39,9 +39,10 @@ class Service:
     endpoint: str
     environ: dict[str, str]
 
-    def client(self) -> Any:
-        """boto3's client of an S3 server, for what a test looks at behind the store's back."""
+    def client(self, **config: Any) -> Any:
+        """boto3's client of an S3 server, for what a test looks at behind the store's back. `config`: of botocore."""
         import boto3
+        from botocore.config import Config
 
         return boto3.client(
             "s3",
@@ -49,6 +50,7 @@ class Service:
             aws_access_key_id=self.environ["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environ["AWS_SECRET_ACCESS_KEY"],
             region_name="us-east-1",
+            config=Config(**config),
         )
 
 
@@ -108,7 +110,8 @@ def s3_server(folder: Path) -> Iterator[Service]:
     service = Service(endpoint, environ)
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with process(command, folder / "weed.log", quiet):
-        wait_for(lambda: _takes_objects(service), timeout=READY)
+        client = service.client(retries={"total_max_attempts": 1})  # boto3's pauses grow to seconds
+        wait_for(lambda: _takes_objects(client), timeout=READY)
         yield service
 
 
@@ -120,11 +123,10 @@ def make_bucket(service: Service, name: str) -> None:
     service.client().create_bucket(Bucket=name)
 
 
-def _takes_objects(service: Service) -> bool:
+def _takes_objects(client: Any) -> bool:
     """Whether all its parts have found one another, not only whether its door is open."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = service.client()
     try:
         client.create_bucket(Bucket="ready")
         client.put_object(Bucket="ready", Key="x", Body=b"x")

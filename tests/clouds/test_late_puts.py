@@ -24,7 +24,7 @@ from tests.clouds import proxy as faults
 from tests.clouds.judge import Place, check_stored, content, looked_up, proven, script
 from tests.clouds.proxy import Proxy
 from tests.e2e.support import submitted
-from tests.services import Service, azurite, gcs_front, make_bucket
+from tests.services import Service
 from tests.support import Grid, wait_for
 
 pytestmark = pytest.mark.xdist_group("late")
@@ -64,15 +64,10 @@ class Bucket:
         assert len(self.proxy.held) > 1
 
 
-@pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory, server: Service) -> Iterator[dict[str, Service]]:
+@pytest.fixture
+def services(s3: Service, gcs: Service, azure: Service) -> dict[str, Service]:
     """One of each cloud, each with a bucket `lab`."""
-    make_bucket(server, "lab")
-    with (
-        gcs_front(tmp_path_factory.mktemp("gcs"), server) as gcs,
-        azurite(tmp_path_factory.mktemp("azure")) as azure,
-    ):
-        yield {"s3": server, "gs": gcs, "az": azure}
+    return {"s3": s3, "gs": gcs, "az": azure}
 
 
 @pytest.fixture(params=["s3", "gs", "az"])

@@ -17,15 +17,15 @@ SHORT = ["short/0"]
 
 
 @pytest.mark.parametrize("seed", SHORT)
-def test_nothing_is_lost_whatever_the_weather(seed: str, server: Service, tmp_path: Path) -> None:
-    result = rounds.play(seed, server, tmp_path / "round")
+def test_nothing_is_lost_whatever_the_weather(seed: str, s3: Service, tmp_path: Path) -> None:
+    result = rounds.play(seed, s3, tmp_path / "round")
     print(result.line())
     assert not result.wrong, f"replay with: python -m tests.clouds.rounds --replay {seed}\n{result.wrong}"
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_nothing_is_lost_for_long(server: Service, tmp_path: Path) -> None:
+def test_nothing_is_lost_for_long(s3: Service, tmp_path: Path) -> None:
     seed = os.urandom(4).hex()
     for number in range(50):
-        test_nothing_is_lost_whatever_the_weather(f"{seed}/{number}", server, tmp_path / str(number))
+        test_nothing_is_lost_whatever_the_weather(f"{seed}/{number}", s3, tmp_path / str(number))

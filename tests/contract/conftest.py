@@ -19,7 +19,7 @@ from tests.contract import places
 from tests.contract.captures import MODES, Bench, new_bench, users
 from tests.contract.catalogs import KINDS, CatalogFactory
 from tests.contract.places import Place
-from tests.services import Service, azurite, gcs_front, make_bucket, s3_server
+from tests.services import Service
 
 
 @pytest.fixture(params=KINDS)
@@ -37,28 +37,6 @@ def catalog(catalog_factory: CatalogFactory) -> Iterator[Catalog]:
     opened = catalog_factory.open()
     yield opened
     opened.close()
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A real S3 server with a bucket `lab`."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as service:
-        make_bucket(service, "lab")
-        yield service
-
-
-@pytest.fixture(scope="session")
-def gcs(tmp_path_factory: pytest.TempPathFactory, s3: Service) -> Iterator[Service]:
-    """What speaks for Google Cloud Storage, with a bucket `lab`."""
-    with gcs_front(tmp_path_factory.mktemp("gcs"), s3) as service:
-        yield service
-
-
-@pytest.fixture(scope="session")
-def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """What speaks for Azure Blob Storage, with a container `lab`."""
-    with azurite(tmp_path_factory.mktemp("azure")) as service:
-        yield service
 
 
 @pytest.fixture(params=places.KINDS)

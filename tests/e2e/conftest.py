@@ -1,23 +1,15 @@
-"""What the tests of commands with a cloud share: one S3 server for all of them, and a bucket for each."""
+"""What the tests of commands with a cloud share: a bucket for each."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.clouds import CloudBucket, s3_bucket
-from tests.services import Service, s3_server
+from tests.services import Service
 
 _serial = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A real S3 server. Tests that use it are of the group `cloud`, so that there is one of it."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as service:
-        yield service
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from gridkeep.errors import NoCredentials, ObjectMissing, StoreDenied, StoreErro
 from gridkeep.model import Cluster
 from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
-from tests.services import Service, free_ports, make_bucket, s3_server
+from tests.services import Service, free_ports
 
 SECRET = "T0pSecretKey/abcdef"
 pytestmark = pytest.mark.xdist_group("cloud")
@@ -223,20 +223,13 @@ def test_renewed_credentials_are_found_in_their_file(
 # ----------------------------------------------------------------------------------------------- by the real server
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as service:
-        make_bucket(service, "lab")
-        yield service
-
-
-def test_who_may_only_read_is_told(server: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in server.environ.items():
+def test_who_may_only_read_is_told(s3: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
-    open_at(server.endpoint).put("a", io.BytesIO(b"x"))
+    open_at(s3.endpoint).put("a", io.BytesIO(b"x"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "readersecret")
-    store = open_at(server.endpoint)
+    store = open_at(s3.endpoint)
     assert b"".join(store.get("a")) == b"x"
     with pytest.raises(StoreDenied, match="no right to write to"):
         store.check()
@@ -246,13 +239,13 @@ def test_who_may_only_read_is_told(server: Service, monkeypatch: pytest.MonkeyPa
         store.put("b", io.BytesIO(b"x" * (40 << 20)))
 
 
-def test_wrong_keys_and_no_bucket(server: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in server.environ.items():
+def test_wrong_keys_and_no_bucket(s3: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(StoreDenied, match="There is no bucket for s3://nowhere/"):
-        open_at(server.endpoint, "s3://nowhere").check()
+        open_at(s3.endpoint, "s3://nowhere").check()
     with pytest.raises(ObjectMissing):
-        open_at(server.endpoint).head("nothing")
+        open_at(s3.endpoint).head("nothing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     with pytest.raises(StoreDenied, match=r"does not accept the credentials|no right"):
-        open_at(server.endpoint).check()
+        open_at(s3.endpoint).check()

@@ -7,7 +7,6 @@ import io
 import os
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,7 +19,7 @@ from gridkeep.stores.upload_journal import UploadJournal
 from gridkeep.supervisor.settle import Changed
 from gridkeep.supervisor.settle import Version as FileVersion
 from tests.contract.places import Place
-from tests.services import Service, make_bucket, s3_server
+from tests.services import Service
 from tests.support import wait_for
 
 MIB = 2**20
@@ -28,18 +27,11 @@ PARTS = 6
 pytestmark = pytest.mark.xdist_group("cloud")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as service:
-        make_bucket(service, "lab")
-        yield service
-
-
 @pytest.fixture
-def place(server: Service, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Place:
-    for name, value in server.environ.items():
+def place(s3: Service, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Place:
+    for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
-    return Place("s3", f"s3://lab/{random.randrange(10**9)}", server.endpoint, server.environ)
+    return Place("s3", f"s3://lab/{random.randrange(10**9)}", s3.endpoint, s3.environ)
 
 
 class Watched:
@@ -79,8 +71,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(place: Place, server: Service) -> Watched:
-    return Watched(place, server)
+def watched(place: Place, s3: Service) -> Watched:
+    return Watched(place, s3)
 
 
 @pytest.fixture
