@@ -132,6 +132,20 @@ def test_types_may_be_repeated_and_others_are_refused(served: Served) -> None:
     assert refused.status_code == 422 and refused.json()["detail"][0]["loc"] == ["query", "artifact_type", 0]
 
 
+def test_parameters_that_say_what_is_so_anyhow_change_nothing(served: Served) -> None:
+    """Without any the listing takes a shorter way (`BusyRoute`)."""
+    experiment = one_run(served, "same")
+    made = [keep(served.context, experiment, b"%d" % number, b"x") for number in range(3)]
+    pending = replace(made[0], artifact_id=f"art_{new_ulid()}", path=b"pending", sha256=None)
+    served.context.catalog.record_artifacts(experiment.experiment_id, [pending])
+    for path in ("/v1/runs/same/artifacts", "/v1/experiments/same-exp0/artifacts"):
+        for parameters in ({}, {"state": "stored"}):
+            shapes = listed(served, path, **parameters)
+            assert [shape["artifact_id"] for shape in shapes] == [artifact.artifact_id for artifact in made]
+            refused = httpx.get(f"{served.url}{path}", params=parameters)
+            assert (refused.status_code, refused.json()) == (403, {"detail": "Invalid credentials"})
+
+
 def test_an_unknown_run_has_none(served: Served) -> None:
     assert listed(served, "/v1/runs/wr_nothing/artifacts") == []
     assert served.get("/v1/experiments/nobody-exp0/artifacts").status_code == 404
