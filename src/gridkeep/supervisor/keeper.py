@@ -72,18 +72,20 @@ class Keeper:
         self._confirmed = 0  # parts of large files, when we last looked
         self._next_answer = 0.0
         self._outbox: list[ToSend] = []
+        self._passed_over: set[bytes] = set()  # by the last sweep, as they were under way
         self.alongside = Alongside(store, experiment_id, output, settings.growing_interval)
         self._next_publish = 0.0
 
     def finish_up(self) -> None:
         """The script and all its descendants are gone: nobody has a file open any more, nothing needs to be quiet."""
         self._examiner.final = True
+        self._passed_over = {*self._transfers.under_way, *(send.path for send in self._outbox)}
         self._ledger.all_due()
 
     @property
     def done(self) -> bool:
         """Whether all that is known is stored, or said to be missing, removed or ignored."""
-        under_way = self._outbox or self._transfers.count or self.alongside.busy
+        under_way = self._outbox or self._transfers.under_way or self.alongside.busy
         return not under_way and self._ledger.unsettled() == 0
 
     def turn(self, session: Session) -> None:
@@ -131,12 +133,12 @@ class Keeper:
 
     def _examine(self) -> int:
         now = time.monotonic()
-        if now < self._backoff.until or len(self._outbox) + self._transfers.count > _QUEUED_AHEAD:
+        if now < self._backoff.until or len(self._outbox) + len(self._transfers.under_way) > _QUEUED_AHEAD:
             return 0
         due = self._ledger.due(now, _BATCH)
         for entry in due:
-            if self._transfers.busy(entry.path):
-                entry.due = now + _TICK
+            if entry.path in self._transfers.under_way:
+                entry.due = None  # what comes of it decides when
                 self._ledger.put(entry)
             elif send := self._examiner.examine(entry, now):
                 self._outbox.append(send)
@@ -185,10 +187,10 @@ class Keeper:
         )
         entry.partial, entry.tries = sent.prefix, 0
         entry.reason = self._naming.place(entry.path).note
-        if entry.phase is Phase.READY and self._examiner.final and not self._examiner.is_as_sent(entry):
-            # The last sweep passed over what was under way, and it was written since it was read, by another of its names.
-            entry.due = 0.0
-        elif entry.phase is Phase.READY:
+        ready = entry.phase is Phase.READY
+        if ready and entry.path in self._passed_over and not self._examiner.is_as_sent(entry):
+            entry.due = 0.0  # it was written since it was read, by another of its names
+        elif ready:
             entry.phase, entry.due, entry.rewrites = Phase.STORED, None, 0
         elif entry.due is None:
             entry.due = time.monotonic() + _IDLE_TICK
@@ -235,7 +237,7 @@ class Keeper:
 
     def _rest(self) -> None:
         """Until a transfer ends or the next look is due."""
-        busy = self._transfers.count or self._outbox
+        busy = self._transfers.under_way or self._outbox
         due = self._ledger.next_due()
         pause = _TICK if busy else _IDLE_TICK
         if due is not None:

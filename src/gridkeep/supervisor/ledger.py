@@ -361,7 +361,10 @@ class Ledger:
         """Of what there is now, all that differs from the snapshot and that no entry tells of, with how it was. Where the
         run is `captured`, one that differs in its ctime alone was not written: its opening would have been seen."""
         for path, st in found:
-            if self._all("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone():
+            known = (
+                self._held.get(path) or self._all("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone()
+            )
+            if known:
                 continue
             before, now = self._before(path) or _NOTHING, _snapshot_row(st)
             if (before[:3] != now[:3]) if captured else (before != now):

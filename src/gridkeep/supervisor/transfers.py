@@ -93,11 +93,11 @@ class Transfers:
         self._single = ThreadPoolExecutor(threads, thread_name_prefix="send")
         self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._wake = wake
-        self._under_way: set[bytes] = set()
+        self.under_way: set[bytes] = set()  # files, also what is done and not yet taken
 
     def start(self, files: Sequence[ToSend]) -> None:
         """Hands files to the threads."""
-        self._under_way.update(file.path for file in files)
+        self.under_way.update(file.path for file in files)
         small = [file for file in files if file.size <= SMALL]
         for batch in _batches(small):
             self._batches.submit(self._send_batch, batch)
@@ -105,20 +105,12 @@ class Transfers:
             if file.size > SMALL:
                 self._single.submit(self._send_batch, [file])
 
-    def busy(self, path: bytes) -> bool:
-        return path in self._under_way
-
-    @property
-    def count(self) -> int:
-        """Files under way, or done and not yet taken."""
-        return len(self._under_way)
-
     def finished(self) -> list[Result]:
         """Takes what is done."""
         found = []
         while not self._done.empty():
             result = self._done.get()
-            self._under_way.discard(result.path)
+            self.under_way.discard(result.path)
             found.append(result)
         return found
 
