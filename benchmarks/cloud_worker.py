@@ -83,7 +83,7 @@ def send(transfers: Transfers, files: list[ToSend]) -> tuple[float, dict[bytes, 
     waiting, sent = list(reversed(files)), dict[bytes, Sent]()
     began = time.perf_counter()
     while len(sent) < len(files):
-        if transfers.count <= QUEUED and waiting:
+        if waiting and len(files) - len(waiting) - len(sent) <= QUEUED:
             transfers.start([waiting.pop() for _ in range(min(QUEUED, len(waiting)))])
         for result in transfers.finished():
             assert isinstance(result.outcome, Sent), result

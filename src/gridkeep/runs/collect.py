@@ -24,8 +24,10 @@ from gridkeep.errors import (
 )
 from gridkeep.model import Artifact, ArtifactState, Experiment
 from gridkeep.runs.context import Context
+from gridkeep.runs.filling import LANES, Mismatch
 from gridkeep.runs.fitting import Names, Place
-from gridkeep.runs.landing import CHUNK, Landing, Mismatch, Refused, part_name
+from gridkeep.runs.landing import CHUNK, Landing
+from gridkeep.runs.part import Refused, part_name
 from gridkeep.runs.select import Selection, Target, each_artifact, find_targets
 from gridkeep.runs.workers import Pool
 from gridkeep.stores.base import Store
@@ -285,8 +287,8 @@ class _Download:
             if count:
                 self.progress.moved(count)
 
-        def fetch(start: int) -> Iterator[bytes]:
-            return item.store.get(artifact.key or "", start=start)
+        def fetch(start: int, end: int | None) -> Iterator[bytes]:
+            return item.store.get(artifact.key or "", start=start, end=end)
 
         names = _names(item.place)
         size = artifact.size or 0
@@ -297,7 +299,9 @@ class _Download:
             part = part_name(names[-1]) if size > CHUNK and self.landing.habits.ordinary else None
             if part is not None and self._is_taken(artifact, [*names[:-1], part]):
                 part = None
-            self.landing.land(folder, names[-1], artifact, part, fetch, moved)
+            # A folder gives one version to one reader, and no more to several.
+            lanes = 1 if item.store.uri.startswith("file:") else LANES
+            self.landing.land(folder, names[-1], artifact, part, lanes, fetch, moved)
         return _Done(size)
 
     def _is_taken(self, artifact: Artifact, names: list[bytes]) -> bool:

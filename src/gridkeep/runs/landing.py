@@ -2,49 +2,32 @@
 
 Everything is reached by descriptor from the download folder down, and no symbolic link in it is followed:
 whatever an artifact is called and whatever was planted there, nothing is written outside. A small file is
-written in one go to a temporary in the hidden workshop folder and renamed; a large one grows as
-`NAME.partial` beside its name, and a sidecar in the workshop says which version it is a part of. Knows
-neither catalog nor store: the bytes come from a function.
+written in one go to a temporary in the hidden workshop folder and renamed; a large one grows as `NAME.partial`
+beside its name (`part`, `filling`). Knows neither catalog nor store: the bytes come from a function.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import itertools
-import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from gridkeep.model import Artifact
+from gridkeep.runs.filling import Beat, Fetch, Mismatch, Proof, write
 from gridkeep.runs.fitting import habits_of, remove_probe
+from gridkeep.runs.part import NEW, Part, Refused, temporary_name
 from gridkeep.terminal import printable
 
 WORKSHOP = ".gridkeep"
 CHUNK = 2**20  # bytes; what is smaller is held whole
-NAME_LIMIT = 255
 STALE = 86400.0  # seconds
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_PART = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NOTE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a planted pipe must not hold us
-
-_serial = itertools.count()
-
-Fetch = Callable[[int], Iterator[bytes]]  # the artifact's bytes from an offset on
-Beat = Callable[[int], None]  # told of every so many bytes that moved; may raise to give up
-
-
-class Refused(Exception):
-    """This file cannot be put where it belongs; the words say why."""
-
-
-class Mismatch(Exception):
-    """The bytes that came are not those of the record."""
+_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Landing:
@@ -97,27 +80,39 @@ class Landing:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode) or found.st_size != artifact.size:
                 return False
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            file = os.open(name, _OLD, dir_fd=folder)
         except OSError:
             return False
         try:
-            if _hash_of(file, found.st_size, beat).hexdigest() != artifact.sha256:
+            proof = Proof(file, found.st_size)
+            proof.follow(found.st_size, beat)
+            if proof.sha256() != artifact.sha256:
                 return False
             _dress(file, artifact)
             return True
+        except Mismatch:
+            return False
         finally:
             os.close(file)
 
     def land(
-        self, folder: int, name: bytes, artifact: Artifact, part: bytes | None, fetch: Fetch, beat: Beat
+        self,
+        folder: int,
+        name: bytes,
+        artifact: Artifact,
+        beside: bytes | None,
+        lanes: int,
+        fetch: Fetch,
+        beat: Beat,
     ) -> None:
-        """Puts the file under its name, whole and verified. `part` is what to call it beside its name until
-        then (None: in the workshop). Raises Mismatch, Refused, OSError, and what `fetch` and `beat` raise."""
+        """Puts the file under its name, whole and verified. What is large comes by so many lanes, and is called `beside` in
+        that folder until then (None: it lies in the workshop). Raises Mismatch, Refused, OSError, and what `fetch` and
+        `beat` raise."""
         try:
             if (artifact.size or 0) <= CHUNK:
                 self._land_small(folder, name, artifact, fetch, beat)
             else:
-                self._land_large(folder, name, artifact, part, fetch, beat)
+                self._land_large(folder, name, artifact, beside, lanes, fetch, beat)
         except IsADirectoryError:
             raise Refused("a folder stands where the file must be") from None
 
@@ -125,7 +120,7 @@ class Landing:
 
     def _land_small(self, folder: int, name: bytes, artifact: Artifact, fetch: Fetch, beat: Beat) -> None:
         content = bytearray()
-        for chunk in fetch(0):
+        for chunk in fetch(0, None):
             content += chunk
             beat(len(chunk))
             if len(content) > CHUNK:
@@ -133,11 +128,11 @@ class Landing:
         if hashlib.sha256(content).hexdigest() != artifact.sha256:
             beat(-len(content))
             raise Mismatch
-        temporary = self._temporary_name()
-        file = os.open(temporary, _NEW, 0o666, dir_fd=self._workshop)
+        temporary = temporary_name()
+        file = os.open(temporary, NEW, 0o666, dir_fd=self._workshop)
         try:
             try:
-                _write(file, content)
+                write(file, content)
                 _dress(file, artifact)
             finally:
                 os.close(file)
@@ -150,79 +145,24 @@ class Landing:
     # -------------------------------------------------------------------------------------------- large files
 
     def _land_large(
-        self, folder: int, name: bytes, artifact: Artifact, part: bytes | None, fetch: Fetch, beat: Beat
+        self,
+        folder: int,
+        name: bytes,
+        artifact: Artifact,
+        beside: bytes | None,
+        lanes: int,
+        fetch: Fetch,
+        beat: Beat,
     ) -> None:
-        mark = (
-            hashlib.sha256(f"{artifact.experiment_id}/".encode() + (artifact.path or b""))
-            .hexdigest()
-            .encode()
-        )
-        place = (folder, part) if part is not None else (self._workshop, mark + b".partial")
-        file = _locked(*place)
-        if file is None:  # another download is at it: make a part of our own, that nobody goes on with
-            place = (self._workshop, self._temporary_name())
-            file, sidecar = os.open(place[1], _NEW, 0o666, dir_fd=self._workshop), None
-        else:
-            sidecar = mark + b".json"
-        try:
-            have = self._continued(file, artifact, sidecar)
-            if not _filled(file, artifact, have, fetch, beat):
-                beat(-os.fstat(file).st_size)
-                os.ftruncate(file, 0)
-                # A part that a power cut left with holes, or of a version that was overwritten: once more
-                # from the start.
-                if not have or not _filled(file, artifact, 0, fetch, beat):
-                    os.ftruncate(file, 0)
-                    raise Mismatch
-            _dress(file, artifact)
-            os.rename(place[1], name, src_dir_fd=place[0], dst_dir_fd=folder)
-            if sidecar is not None:
-                self._discard((self._workshop, sidecar))
-        except BaseException:
-            if sidecar is None or not os.fstat(file).st_size:
-                self._discard(place, (self._workshop, sidecar))
-            raise
-        finally:
-            os.close(file)
-
-    def _continued(self, file: int, artifact: Artifact, sidecar: bytes | None) -> int:
-        """How many bytes of this very version the part holds; else it is emptied and said to be of this
-        version now."""
-        version = {"sha256": artifact.sha256, "size": artifact.size}
-        if sidecar is None:
-            return 0
-        if self._read_sidecar(sidecar) == version:
-            have = os.fstat(file).st_size
-            if have <= (artifact.size or 0):
-                return have
-        os.ftruncate(file, 0)
-        temporary = self._temporary_name()
-        out = os.open(temporary, _NEW, 0o600, dir_fd=self._workshop)
-        try:
-            _write(out, json.dumps(version).encode())
-        finally:
-            os.close(out)
-        os.rename(temporary, sidecar, src_dir_fd=self._workshop, dst_dir_fd=self._workshop)
-        return 0
-
-    def _read_sidecar(self, sidecar: bytes) -> object:
-        try:
-            with open(os.open(sidecar, _NOTE, dir_fd=self._workshop), "rb") as file:
-                return json.loads(file.read(4096) or b"")
-        except (OSError, ValueError):
-            return None
-
-    @staticmethod
-    def _discard(*places: tuple[int, bytes | None]) -> None:
-        for folder, name in places:
-            if name is not None:
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=folder)
+        identity = f"{artifact.experiment_id}/".encode() + (artifact.path or b"")
+        mark = hashlib.sha256(identity).hexdigest().encode()
+        place = (folder, beside) if beside is not None else (self._workshop, mark + b".partial")
+        with Part(self._workshop, place, mark + b".json", artifact) as part:
+            part.complete(lanes, fetch, beat)
+            _dress(part.file, artifact)
+            part.rename((folder, name))
 
     # ----------------------------------------------------------------------------------------------- workshop
-
-    def _temporary_name(self) -> bytes:
-        return b"%d-%d.tmp" % (os.getpid(), next(_serial))
 
     def _open_workshop(self) -> int:
         """Its descriptor, with a shared lock: as long as that is held nobody removes it."""
@@ -253,67 +193,6 @@ class Landing:
             with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=current)
             return os.open(name, _FOLDER, dir_fd=current)
-
-
-def part_name(name: bytes) -> bytes | None:
-    """`NAME.partial`, or None where that is too long for a file's name."""
-    part = name + b".partial"
-    return part if len(part) <= NAME_LIMIT else None
-
-
-def _locked(folder: int, name: bytes) -> int | None:
-    """The part, opened and locked for this process, or None when another has it."""
-    while True:
-        file = os.open(name, _PART, 0o666, dir_fd=folder)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.fstat(file)
-            if not stat.S_ISREG(mine.st_mode):
-                raise Refused(f"{printable(name)} is in the way, and is no file")
-            named = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino):
-                return file
-        except BlockingIOError:
-            os.close(file)
-            return None
-        except FileNotFoundError:
-            pass  # the other finished and renamed it: ask again
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
-
-
-def _filled(file: int, artifact: Artifact, have: int, fetch: Fetch, beat: Beat) -> bool:
-    """Adds what the part lacks; tells whether it is the artifact now."""
-    digest = _hash_of(file, have, beat)
-    size = have
-    beat(have)
-    for chunk in fetch(have):
-        size += len(chunk)
-        if size > (artifact.size or 0):
-            break
-        _write(file, chunk, at=size - len(chunk))
-        digest.update(chunk)
-        beat(len(chunk))
-    return size == artifact.size and digest.hexdigest() == artifact.sha256
-
-
-def _hash_of(file: int, size: int, beat: Beat) -> hashlib._Hash:
-    digest = hashlib.sha256()
-    at = 0
-    while at < size and (chunk := os.pread(file, min(CHUNK, size - at), at)):
-        digest.update(chunk)
-        at += len(chunk)
-        beat(0)
-    return digest
-
-
-def _write(file: int, content: bytes | bytearray, at: int = 0) -> None:
-    rest = memoryview(content)
-    while rest:
-        done = os.pwrite(file, rest, at)
-        rest, at = rest[done:], at + done
 
 
 def _dress(file: int, artifact: Artifact) -> None:

@@ -8,6 +8,7 @@ of experiments.
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from gridkeep.stores.clouds import Bucket
 from gridkeep.stores.conditions import Conditions, replacing
 from gridkeep.stores.keys import names_of
 from gridkeep.stores.probe import probe
-from gridkeep.stores.reading import WINDOW, chunks
+from gridkeep.stores.reading import LANE, WINDOW, stream, windows
 from gridkeep.stores.single import SingleRequests
 from gridkeep.stores.sources import Source
 
@@ -127,9 +128,8 @@ class BucketStore:
         if end is not None and end <= start:
             self.head(key)
             return iter(())
-        first = self._open_first(
-            key, path, start, start + WINDOW if end is None else min(end, start + WINDOW)
-        )
+        read, at_first = (windows, WINDOW) if end is None or end - start > LANE else (stream, LANE)
+        first = self._open_first(key, path, start, min(start + at_first, end or sys.maxsize))
         if first is None:
             return iter(())
         size, etag = first.meta["size"], first.meta["e_tag"]
@@ -138,7 +138,7 @@ class BucketStore:
         def fetch(at: int, until: int) -> Iterator[bytes]:
             return self._fetch(key, path, (at, until), etag, opened.pop() if opened and at == start else None)
 
-        return chunks(fetch, start, size if end is None else min(end, size), SHARED)
+        return read(fetch, start, size if end is None else min(end, size), SHARED)
 
     def _open_first(self, key: str, path: str, start: int, stop: int) -> GetResult | None:
         """None when the object ends before `start`: of nothing, no cloud gives a range."""
@@ -274,9 +274,8 @@ class BucketStore:
 
 
 def _cut(piece: bytes) -> Iterator[bytes]:
-    """In chunks of at most 1 MiB."""
-    view = memoryview(piece)
-    return (bytes(view[at : at + MIB]) for at in range(0, len(view), MIB))
+    """In chunks of at most 1 MiB; what is none larger is not copied."""
+    return (piece[at : at + MIB] for at in range(0, len(piece), MIB))
 
 
 def _bare(etag: str | None) -> str | None:

@@ -1,7 +1,7 @@
-"""An object of a bucket as ordered chunks, fetched by windows, some of them ahead of the reader.
+"""An object of a bucket as ordered chunks: as one stream, or by windows, some of them ahead of the reader.
 
 What comes is handed on as it comes: a slow line is not a silent one. Knows the budget of bytes, against which counts what is
-under way or waits for the reader; not where windows come from.
+under way or waits for the reader; not where the bytes come from.
 """
 
 from __future__ import annotations
@@ -15,16 +15,23 @@ from gridkeep.stores.budget import MIB, Budget
 
 WINDOW = 8 * MIB
 AHEAD = 2  # windows that are fetched while one is read
+LANE = 32 * MIB  # bytes that come as one stream: who asks for no more than that asks for others beside it
+_UNDER_WAY = 2 * MIB  # bytes of a stream that are held: the rest waits at the other end of the line
 
 Fetch = Callable[[int, int], Iterator[bytes]]  # the bytes from the one up to the other, all of one version
 
 
-def chunks(fetch: Fetch, start: int, stop: int, budget: Budget) -> Iterator[bytes]:
+def stream(fetch: Fetch, start: int, stop: int, budget: Budget) -> Iterator[bytes]:
     """The bytes from `start` up to `stop`, which must be there, in the pieces that `fetch` gives. Raises what `fetch`
     raises."""
+    with budget.held(min(stop - start, _UNDER_WAY)):
+        yield from fetch(start, stop)
+
+
+def windows(fetch: Fetch, start: int, stop: int, budget: Budget) -> Iterator[bytes]:
+    """The same, some of it ahead of the reader."""
     if stop - start <= WINDOW:  # as most objects are: not worth a thread
-        with budget.held(stop - start):
-            yield from fetch(start, stop)
+        yield from stream(fetch, start, stop, budget)
         return
     at, mine = start, 0
     ahead: deque[_Window] = deque()

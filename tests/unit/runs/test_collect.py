@@ -387,7 +387,8 @@ def test_a_part_with_a_hole_is_found_out(context: Context, one: Experiment, into
     (into / ".gridkeep").mkdir()
     mark = hashlib.sha256(one.experiment_id.encode() + b"/m").hexdigest()
     sidecar = into / ".gridkeep" / f"{mark}.json"
-    sidecar.write_text(json.dumps({"sha256": artifact.sha256, "size": artifact.size}))
+    lacks = [[2 * MIB, 4 * MIB]]
+    sidecar.write_text(json.dumps({"sha256": artifact.sha256, "size": artifact.size, "missing": lacks}))
     (into / "my-run-exp0/m.partial").write_bytes(content[:MIB] + b"\0" * MIB)
     assert get(context, into).failed == []
     assert tree(into) == {"my-run-exp0/m": content}
