@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib.metadata
 import os
 import pwd
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from packaging.requirements import Requirement
 
@@ -21,6 +23,16 @@ from tests.support import Grid, end_processes_of, environment
 
 BIN = Path(sys.executable).parent
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no finding
+hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles what the tests' many processes import: where PYTHONDONTWRITEBYTECODE is set each would do so again."""
+    if not hasattr(config, "workerinput"):  # xdist's own processes come after this one
+        for package in _needed_packages(with_extras=True):
+            compileall.compile_dir(package, quiet=2)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -189,17 +201,25 @@ def _public_python() -> str:
     return found
 
 
-def _needed_packages() -> list[Path]:
-    """The files and folders in site-packages of what Gridkeep needs to run, and its own package."""
+def _needed_packages(*, with_extras: bool = False) -> list[Path]:
+    """The files and folders in site-packages of what Gridkeep needs to run, and its own package. `with_extras`: also of what
+    is installed for its extras."""
     found: dict[str, Path] = {"gridkeep": Path(gridkeep.__file__).parent}
     names, seen = ["gridkeep"], {"gridkeep"}
+    extras = importlib.metadata.metadata("gridkeep").get_all("Provides-Extra") if with_extras else None
     while names:
-        distribution = importlib.metadata.distribution(names.pop())
+        try:
+            distribution = importlib.metadata.distribution(names.pop())
+        except importlib.metadata.PackageNotFoundError:
+            assert with_extras
+            continue
         if distribution.metadata["Name"] != "gridkeep":
             tops = {file.parts[0] for file in distribution.files or [] if file.parts[0] != ".."}
             found |= {top: Path(str(distribution.locate_file(top))) for top in tops}
         for requirement in map(Requirement, distribution.requires or []):
-            needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            marker = requirement.marker
+            here = ["", *(extras or [])] if distribution.name == "gridkeep" else [""]
+            needed = marker is None or any(marker.evaluate({"extra": extra}) for extra in here)
             if needed and requirement.name not in seen:
                 seen.add(requirement.name)
                 names.append(requirement.name)
