@@ -319,6 +319,29 @@ def test_missing_artifacts_are_named(as_user: Grid) -> None:
     assert contents(as_user.cwd / "grid_artifacts/n/n-exp0") == {b"f": b"f"}
 
 
+def test_what_was_stored_stays_where_what_came_after_cannot_be_read(as_user: Grid) -> None:
+    gate = as_user.cwd / "gate"
+    submitted(
+        as_user,
+        f"""
+        import os, time
+        open("f", "w").write("first")
+        while not os.path.exists({str(gate)!r}): time.sleep(0.02)
+        open("f", "a").write(", second")
+        os.chmod("f", 0)
+        """,
+        name="n",
+    )
+    wait_for(lambda: listed(as_user, "n").get("f", {}).get("state") == "stored" or None)
+    gate.touch()
+    (one,) = as_user.finished("n")
+    f = listed(as_user, "n")["f"]
+    assert (f["state"], f["reason"]) == ("missing", "cannot be read: Permission denied")
+    kept = as_user.home / "store/experiments" / one["experiment_id"] / "artifacts/f"
+    assert kept.read_bytes() == b"first"
+    as_user("verify", "--deep", "n", code=None)
+
+
 def test_while_a_run_goes_on_what_is_stored_comes(grid: Grid) -> None:
     gate = grid.cwd.parent / "gate"
     submitted(

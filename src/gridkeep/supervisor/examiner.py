@@ -98,11 +98,11 @@ class Examiner:
 
     def _is_resting(self, entry: Entry) -> bool:
         """Whether nobody has it open for writing. Raises OSError when it cannot be opened."""
-        if self.final:
-            return True
+        if self.final and entry.key is None:
+            return True  # its sender will see; of another the version in the store is not given up for one that is not to be had
         fd = open_for_reading(entry.path)
         try:
-            return bool(entry.leasable) and rest(fd) is Rest.CLOSED
+            return self.final or (bool(entry.leasable) and rest(fd) is Rest.CLOSED)
         finally:
             os.close(fd)
 
@@ -180,7 +180,7 @@ class Examiner:
 
     def _unreadable(self, entry: Entry, error: OSError, now: float) -> None:
         reason = f"cannot be read: {error.strerror}"
-        if self.final:
+        if self.final and entry.key is None:
             entry.phase, entry.due = Phase.MISSING, None
         else:
             entry.phase, entry.due = Phase.READY, now + _PROBE_MAX  # it may be let go later
