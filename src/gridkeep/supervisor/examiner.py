@@ -180,7 +180,7 @@ class Examiner:
 
     def _unreadable(self, entry: Entry, error: OSError, now: float) -> None:
         reason = f"cannot be read: {error.strerror}"
-        if self.final and entry.key is None:
+        if self.final:
             entry.phase, entry.due = Phase.MISSING, None
         else:
             entry.phase, entry.due = Phase.READY, now + _PROBE_MAX  # it may be let go later
