@@ -99,7 +99,8 @@ class Examiner:
     def _is_resting(self, entry: Entry) -> bool:
         """Whether nobody has it open for writing. Raises OSError when it cannot be opened."""
         if self.final and entry.key is None:
-            return True  # its sender will see; of another the version in the store is not given up for one that is not to be had
+            # Its sender will see. What is stored is not given up for a version that cannot be read: asked here.
+            return True
         fd = open_for_reading(entry.path)
         try:
             return self.final or (bool(entry.leasable) and rest(fd) is Rest.CLOSED)
