@@ -36,7 +36,7 @@ EVENTS = {
     "end": "journal/*/capture-*/end.json",
     "first file": "store/experiments/*/artifacts/*",
     "output": "store/experiments/*/output.log",
-    "put": "store/.tmp/*",
+    "put": "store/.tmp/*/*",
     "record": "store/experiments/*/experiment.json",
     "manifest": "store/experiments/*/manifest.jsonl",
     "deleting": "deleting/*",

@@ -9,13 +9,12 @@ that is not mounted must look away, not empty. Knows nothing of experiments.
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
 import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO
 
 from gridkeep.errors import (
@@ -27,7 +26,7 @@ from gridkeep.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from gridkeep.model import new_ulid
+from gridkeep.stores import workshop as workshops
 from gridkeep.stores.base import ObjectInfo
 from gridkeep.stores.folders import FOLDER, Folders, enter
 from gridkeep.stores.keys import names_of
@@ -36,6 +35,7 @@ from gridkeep.stores.probe import probe
 CHUNK = 2**20
 _ZEROS = bytes(CHUNK)
 TEMPORARY = ".tmp"
+_ONLY = "0"  # name of what is written alone
 DELETE_BATCH = 1000
 PLACE_TRIES = 20
 
@@ -62,38 +62,27 @@ class LocalStore:
         self, key: str, source: BinaryIO, *, if_absent: bool = False, journal: str | None = None
     ) -> ObjectInfo:
         names = _names(key)
-        with self._folder([TEMPORARY], key, make=True) as workshop:
-            temporary, out = self._new_file(workshop, key)
+        with self._workshop(key) as workshop:
+            out = self._new_file(workshop, _ONLY, key)
             try:
                 size = self._copy(key, source, out)
                 self._sync(key, out)
-                self._place(workshop, temporary, names, key, if_absent)
-            except BaseException:
-                with suppress(OSError):  # whoever checks the store next takes it away
-                    os.unlink(temporary, dir_fd=workshop)
-                raise
+                self._place(workshop, _ONLY, names, key, if_absent)
             finally:
                 os.close(out)
         return ObjectInfo(key, size)
 
     def put_many(self, objects: Sequence[tuple[str, BinaryIO]]) -> Sequence[ObjectInfo | Exception]:
-        written: Sequence[tuple[str, int, int] | Exception] = []  # temporary name, descriptor, size
-        answers: list[ObjectInfo | Exception] = []
-        with self._folder([TEMPORARY], make=True) as workshop:
-            try:
-                written = [self._write(workshop, key, source) for key, source in objects]
-                answers = [
-                    item if isinstance(item, Exception) else self._finish(key, item[1], item[2])
-                    for (key, _), item in zip(objects, written, strict=True)
-                ]
-                self._place_many(workshop, written, answers)
-            finally:
-                for item, answer in itertools.zip_longest(written, answers):
-                    if not isinstance(item, Exception):
-                        os.close(item[1])
-                        if not isinstance(answer, ObjectInfo):  # it did not get its key
-                            with suppress(OSError):
-                                os.unlink(item[0], dir_fd=workshop)
+        with self._workshop() as workshop, ExitStack() as opened:
+            written = [
+                self._write(workshop, str(at), key, source, opened)
+                for at, (key, source) in enumerate(objects)
+            ]
+            answers = [
+                self._finish(key, *item) if isinstance(item, tuple) else item
+                for (key, _), item in zip(objects, written, strict=True)
+            ]
+            self._place_many(workshop, answers)
         return answers
 
     def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -176,33 +165,34 @@ class LocalStore:
 
     # ------------------------------------------------------------------------------------------------ putting
 
-    def _new_file(self, workshop: int, key: str) -> tuple[str, int]:
-        temporary = new_ulid()
-        with self._explained(key, writing=True):
-            while True:
-                out = os.open(temporary, _NEW_FILE, 0o600, dir_fd=workshop)
-                with suppress(OSError):  # a file system without locks: there nobody sweeps
-                    fcntl.flock(out, fcntl.LOCK_EX)
-                if os.fstat(out).st_nlink:
-                    return temporary, out
-                os.close(out)  # swept before it was locked
+    @contextmanager
+    def _workshop(self, key: str = "") -> Iterator[int]:
+        """A folder to write in; what is left in it at the end goes."""
+        with self._folder([TEMPORARY], key, make=True) as above:
+            with self._explained(key, writing=True):
+                name, workshop = workshops.begin(above)
+            try:
+                yield workshop
+            finally:
+                workshops.end(above, name, workshop)
 
-    def _write(self, workshop: int, key: str, source: BinaryIO) -> tuple[str, int, int] | Exception:
-        """One of many: written, and on its way to the disk while the next is written."""
+    def _new_file(self, workshop: int, name: str, key: str) -> int:
+        with self._explained(key, writing=True):
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=workshop)
+
+    def _write(
+        self, workshop: int, name: str, key: str, source: BinaryIO, opened: ExitStack
+    ) -> tuple[int, int] | Exception:
+        """One of many: written, and on its way to the disk while the next is written. Its descriptor and size."""
         try:
             _names(key)
-            temporary, out = self._new_file(workshop, key)
-        except StoreError as error:
-            return error
-        try:
+            out = self._new_file(workshop, name, key)
+            opened.callback(os.close, out)
             size = self._copy(key, source, out)
             # Starts the write-back; we do not read it again.
             os.posix_fadvise(out, 0, 0, os.POSIX_FADV_DONTNEED)
-            return temporary, out, size
+            return out, size
         except Exception as error:
-            os.close(out)
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=workshop)
             return error
 
     def _finish(self, key: str, out: int, size: int) -> ObjectInfo | Exception:
@@ -212,12 +202,7 @@ class LocalStore:
         except StoreError as error:
             return error
 
-    def _place_many(
-        self,
-        workshop: int,
-        written: Sequence[tuple[str, int, int] | Exception],
-        answers: MutableSequence[ObjectInfo | Exception],
-    ) -> None:
+    def _place_many(self, workshop: int, answers: MutableSequence[ObjectInfo | Exception]) -> None:
         """Renames what is durable to its key, with one fsync for each folder. Puts errors into `answers`."""
         folders: dict[tuple[str, ...], list[int]] = {}
         for at, answer in enumerate(answers):
@@ -227,7 +212,7 @@ class LocalStore:
             try:
                 with self._folder(names, "/".join(names), make=True) as folder:
                     for at in places:
-                        self._rename_one(workshop, written, answers, at, folder)
+                        answers[at] = self._rename_one(workshop, str(at), folder, answers[at])
                     with self._explained("/".join(names), writing=True):
                         self._folders.settle(folder)
             except StoreError as error:
@@ -235,20 +220,15 @@ class LocalStore:
                     answers[at] = error
 
     def _rename_one(
-        self,
-        workshop: int,
-        written: Sequence[tuple[str, int, int] | Exception],
-        answers: MutableSequence[ObjectInfo | Exception],
-        at: int,
-        folder: int,
-    ) -> None:
-        item, answer = written[at], answers[at]
-        assert not isinstance(item, Exception) and isinstance(answer, ObjectInfo)
+        self, workshop: int, name: str, folder: int, answer: ObjectInfo | Exception
+    ) -> ObjectInfo | Exception:
+        assert isinstance(answer, ObjectInfo)
         try:
             with self._explained(answer.key, writing=True):
-                os.rename(item[0], answer.key.rpartition("/")[2], src_dir_fd=workshop, dst_dir_fd=folder)
+                os.rename(name, answer.key.rpartition("/")[2], src_dir_fd=workshop, dst_dir_fd=folder)
+            return answer
         except StoreError as error:
-            answers[at] = error
+            return error
 
     def _sync(self, key: str, out: int) -> None:
         with self._explained(key, writing=True):
@@ -295,7 +275,6 @@ class LocalStore:
             if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 raise self._conflict(key) from None
             raise ObjectExists(f"The store {self.uri} has an object {key} already.") from None
-        os.unlink(temporary, dir_fd=workshop)
 
     # ------------------------------------------------------------------------------------------------ folders
 
@@ -336,18 +315,8 @@ class LocalStore:
             os.fsync(survivor)
 
     def _sweep(self) -> None:
-        """Removes what writers that were killed left in `.tmp/`: a living one holds the lock of its file."""
-        with self._folder([TEMPORARY], make=True) as workshop, self._explained(TEMPORARY):
-            for name in os.listdir(workshop):
-                with suppress(FileNotFoundError):
-                    file = os.open(name, _OLD_FILE, dir_fd=workshop)
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        os.unlink(name, dir_fd=workshop)
-                    except BlockingIOError:
-                        pass
-                    finally:
-                        os.close(file)
+        with self._folder([TEMPORARY], make=True) as above, self._explained(TEMPORARY):
+            workshops.sweep(above)
 
     # ------------------------------------------------------------------------------------------------ reading
 

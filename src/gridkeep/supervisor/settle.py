@@ -27,6 +27,10 @@ class Changed(Exception):
     """The file changed while it was read, or somebody has it open for writing."""
 
 
+class Busy(Exception):
+    """Somebody has the file open for writing, or nobody can tell."""
+
+
 def open_for_reading(path: bytes) -> int:
     """A descriptor of the regular file at `path`, which is canonical: a link swapped in is not followed, be it the file or a
     folder above it; a pipe is not waited for. Raises OSError."""
@@ -69,13 +73,15 @@ class Version(io.RawIOBase):
 
     At the end it checks that the file is still what it was: else the last read raises Changed, so that a store never
     commits a torn copy. With `prefix`, the file may grow: what was there at the beginning is read, and read again if
-    the file has changed, to see that it is a true prefix.
+    the file has changed, to see that it is a true prefix. Where nobody has `asked` yet whether it is open for writing, the
+    first read does, and raises Busy: a small file is read the moment after.
     """
 
-    def __init__(self, fd: int, *, prefix: bool = False, leasable: bool = True) -> None:
+    def __init__(self, fd: int, *, prefix: bool = False, leasable: bool = True, asked: bool = True) -> None:
         self._fd = fd
         self.prefix = prefix
         self._leasable = leasable
+        self._asked = asked
         self.before = os.fstat(fd)
         self.size = self.before.st_size
         self._sparse = self.before.st_blocks * 512 < self.size
@@ -97,6 +103,8 @@ class Version(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
+        if not self._asked and not self._at and rest(self._fd) is not Rest.CLOSED:
+            raise Busy
         left = self.size - self._at
         data = self._next(left if size < 0 else min(size, left)) if left else b""
         if left and not data:
@@ -128,7 +136,7 @@ class Version(io.RawIOBase):
         if self.prefix:
             if not same and self._hash_again() != self.sha256:
                 raise Changed
-        elif not same or (self._leasable and rest(self._fd) is Rest.WRITER):
+        elif not same or (self._asked and self._leasable and rest(self._fd) is Rest.WRITER):
             raise Changed
 
     def _hash_again(self) -> str:

@@ -23,7 +23,7 @@ from gridkeep.stores.base import ObjectInfo, Store
 from gridkeep.stores.keys import artifact_key, encoded_key
 from gridkeep.stores.upload_journal import UploadJournal
 from gridkeep.supervisor.entry import SMALL
-from gridkeep.supervisor.settle import Changed, Rest, Version, open_for_reading, rest
+from gridkeep.supervisor.settle import Busy, Changed, Version, open_for_reading
 
 _BATCH = 128  # small files
 _BATCH_BYTES = 16 << 20
@@ -135,10 +135,7 @@ class Transfers:
             for file in files:
                 try:
                     fd = open_for_reading(file.path)
-                    opened.append((file, fd, Version(fd, prefix=file.prefix, leasable=file.leasable)))
-                    if not file.asked and rest(fd) is not Rest.CLOSED:
-                        os.close(opened.pop()[1])
-                        self._done.put(Result(file.path, Trouble("open for writing", again=True)))
+                    opened.append((file, fd, _version(file, fd)))
                 except OSError as error:
                     self._done.put(Result(file.path, _trouble(error)))
             for (file, _, version), answer in zip(opened, self._put(opened), strict=True):
@@ -169,8 +166,8 @@ class Transfers:
         found: list[ObjectInfo | Trouble] = []
         for (file, fd, version), answer in zip(opened, answers, strict=True):
             if isinstance(answer, KeyConflict):
-                again = Version(fd, prefix=file.prefix, leasable=file.leasable)
-                answer = self._put_one(encoded_key(self._ulid, file.listed), cast(BinaryIO, again), file)
+                again = cast(BinaryIO, _version(file, fd))
+                answer = self._put_one(encoded_key(self._ulid, file.listed), again, file)
             if isinstance(answer, ObjectInfo) and answer.size != version.size:
                 answer = StoreError(
                     f"The store says it has {answer.size} bytes of {answer.key}, not {version.size}."
@@ -203,6 +200,10 @@ def _batches(files: Sequence[ToSend]) -> Iterator[list[ToSend]]:
         yield batch
 
 
+def _version(file: ToSend, fd: int) -> Version:
+    return Version(fd, prefix=file.prefix, leasable=file.leasable, asked=file.asked)
+
+
 def _sent(version: Version, info: ObjectInfo) -> Sent:
     stamp = Stamp.of(version.before)
     return Sent(
@@ -222,6 +223,8 @@ def _trouble(error: Exception) -> Trouble:
     """What an exception means for the file."""
     if isinstance(error, Changed):
         return Trouble("changed while it was copied", changed=True)
+    if isinstance(error, Busy):
+        return Trouble("open for writing", again=True)
     if isinstance(error, StoreError):
         return Trouble(error.message, store=True)
     if isinstance(error, OSError):
