@@ -11,6 +11,7 @@ import os
 import select
 import sqlite3
 import time
+from collections.abc import Sequence
 from itertools import islice
 
 from gridkeep.capture.session import Session
@@ -36,7 +37,7 @@ _MOMENT, _LAST_MOMENT = (
 )  # seconds in which a small file is in the store, as a rule; and at the end, when many are
 _ANSWERS_EVERY = 0.5  # seconds between two looks whether a store that failed takes parts again
 _BATCH = 500  # files looked at in a turn
-_RECORDS = 2000  # of the journal read in a turn
+_RECORDS = 400  # of the journal read in a turn: what waits for its second look comes to its turn beside them
 _TRIES = 5  # of copying a file that changes under us when nobody should have it open
 _PREFIX_TRIES = 3  # of copying a growing file before it is said that it cannot be
 _QUEUED_AHEAD = 512  # files handed to the transfer threads before they are free
@@ -72,6 +73,7 @@ class Keeper:
         self._confirmed = 0  # parts of large files, when we last looked
         self._next_answer = 0.0
         self._outbox: list[ToSend] = []
+        self._read_all, self._read_at = False, 0.0  # the journal, and when that was so last
         self._passed_over: set[bytes] = set()  # by the last sweep, as they were under way
         self.alongside = Alongside(store, experiment_id, output, settings.growing_interval)
         self._next_publish = 0.0
@@ -90,34 +92,47 @@ class Keeper:
 
     def turn(self, session: Session) -> None:
         """Everything once: read the journal, look at files, send, record; then rest a little."""
+        moved = self._step(session)
+        if moved == 0:
+            self._rest()
+        elif moved and moved < _RECORDS and not self._examiner.final:
+            time.sleep(_TICK)  # the script has the processor: what comes meanwhile is taken in one go
+
+    def read_on(self, session: Session) -> bool:
+        """A turn of which nobody waits for the end: whether the journal has been read to its own."""
+        self._read_all = False
+        if self._step(session) == 0 and not self._read_all:
+            self._rest()
+        return self._read_all
+
+    def _step(self, session: Session) -> int | None:
+        """How many records and files it was about; None where the home's disk failed."""
         try:
             if self._home_fails:
                 self._ledger.resume()  # what a turn that failed had taken on
             with self._ledger.transaction():
-                read = self._ingest(session)
+                moved = self._ingest(session) if self._keeps_up() else 0
                 self._take_results()
                 self._look_for_answers()
-                looked = self._examine()
+                moved += self._examine()
             self._publish()
             self._send_outbox()
             if not self._examiner.final:
                 self.alongside.look()
         except (sqlite3.OperationalError, OSError) as error:
-            self._outbox = []
+            self._outbox, self._read_all = [], False
             self.home_trouble(str(error))
-            return
+            return None
         self.home_works()
-        if not read and not looked:
-            self._rest()
-        elif read < _RECORDS and looked < _BATCH and not self._examiner.final:
-            time.sleep(_TICK)  # the script has the processor: what comes meanwhile is taken in one go
+        return moved
 
-    def read_to_the_end(self, session: Session) -> None:
-        """Notes all that the journal holds now."""
-        read = 1
-        while read:
-            with self._ledger.transaction():
-                read = self._ingest(session)
+    def _keeps_up(self) -> bool:
+        """The journal is read as fast as files are sent, or a moment later: what is looked at as it is read is put down
+        once."""
+        return self._has_room() or time.monotonic() - self._read_at > _MOMENT
+
+    def _has_room(self) -> bool:
+        return len(self._outbox) + len(self._transfers.under_way) <= _QUEUED_AHEAD
 
     def _ingest(self, session: Session) -> int:
         """Journal records to ledger entries; the offset is committed with them. Returns how many."""
@@ -129,13 +144,19 @@ class Keeper:
             self.tracker.apply(record, now)
         if found:
             self._ledger.set_fact(fact, found[-1][0])
+        if len(found) < _RECORDS:
+            self._read_all, self._read_at = True, now
         return len(found)
 
     def _examine(self) -> int:
+        """What was just noted first: it is not yet put down."""
         now = time.monotonic()
-        if now < self._backoff.until or len(self._outbox) + len(self._transfers.under_way) > _QUEUED_AHEAD:
+        if now < self._backoff.until or not self._has_room():
             return 0
-        due = self._ledger.due(now, _BATCH)
+        looked = self._look_at(self._ledger.noted(now)[:_RECORDS], now)
+        return looked + self._look_at(self._ledger.due(now, _BATCH - looked), now)
+
+    def _look_at(self, due: Sequence[Entry], now: float) -> int:
         for entry in due:
             if entry.path in self._transfers.under_way:
                 entry.due = None  # what comes of it decides when

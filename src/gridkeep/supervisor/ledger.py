@@ -191,6 +191,11 @@ class Ledger:
         if entry.published:
             self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (entry.artifact_id,))
 
+    def noted(self, now: float) -> list[Entry]:
+        """What this transaction has put and is to be looked at by now."""
+        put = (self._held[path] for path in self._unwritten)
+        return [entry for entry in put if entry is not None and entry.due is not None and entry.due <= now]
+
     def due(self, now: float, limit: int) -> list[Entry]:
         """What is to be looked at by now, the longest due first."""
         rows = self._all(f"{_SELECT} WHERE due <= ? ORDER BY due LIMIT ?", (now, limit))

@@ -171,15 +171,17 @@ class Life:
         """Whether the script went away with all that could have told how: its machine was lost."""
         return self._session.started() is not None and self._session.ending() is None
 
-    def _note_all_told(self) -> None:
+    def _read_to_the_end(self) -> None:
+        """All that the journal holds is noted, and sent meanwhile."""
+        while not self._keeper.read_on(self._session):
+            self._stop_requested()  # raises Withdrawn
         if self._mode() in _SEEING:
             memory.all_told(self._ledger)
 
     def _start_again(self) -> None:
         """Another attempt in the same working copy, after all that the lost one wrote has been noted."""
         self._end_orphans()
-        self._keeper.read_to_the_end(self._session)
-        self._note_all_told()
+        self._read_to_the_end()
         self._update(attempt=self._experiment.attempt + 1)
         self._session = self._open_session()
 
@@ -329,8 +331,7 @@ class Life:
 
     def _sweep(self) -> None:
         """What the journal still holds, then whatever differs in the working copy and is not known."""
-        self._keeper.read_to_the_end(self._session)
-        self._note_all_told()
+        self._read_to_the_end()
         if not self._ledger.fact("swept"):
             if self._mode() == "watch":
                 self._lookout.finish()

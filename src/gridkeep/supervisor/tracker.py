@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from gridkeep.capture.journal import ABSENT, EXCHANGE, LATE, Op, Record, Stamp
 from gridkeep.settings import Settings
@@ -16,7 +17,7 @@ from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
 from gridkeep.supervisor.trees import walk
 
-_FIRST_LOOK = 0.05  # seconds after the first touch: most files are closed by then
+_FIRST_LOOK = 0.05  # seconds after the call: most files are closed by then
 _COARSE_STAMPS_NS = 10_000_000  # older kernels stamp files with the last timer tick
 _MANY = 10_000  # ignored or removed files of an experiment that are listed one by one
 
@@ -101,7 +102,7 @@ class Tracker:
                 artifact_id=new_artifact_id(),
                 listed=place.listed,
                 phase=Phase.TOUCHED,
-                due=now + _FIRST_LOOK,
+                due=_first_look(record, now),
                 pre_dev=before.dev,
                 pre_ino=UNKNOWN_INO if record and record.marks & LATE else before.ino,
                 pre_size=before.size,
@@ -187,6 +188,12 @@ class Tracker:
                 if self._ledger.get(path) is None:
                     self._touch(path, ABSENT, None, now)
         self._ledger.drop(entry)
+
+
+def _first_look(record: Record | None, now: float) -> float:
+    """When: at once where the call was long ago. (The clock may have been set since.)"""
+    ago = (time.time_ns() - record.time_ns) / 1e9 if record else 0.0
+    return now + min(max(_FIRST_LOOK - ago, 0.0), _FIRST_LOOK)
 
 
 def written(entry: Entry, stamp: Stamp) -> bool:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from gridkeep.capture.journal import ABSENT, Op, Record
+from gridkeep.capture.journal import ABSENT, Op, Record, Writer
 from gridkeep.capture.session import Session
 from gridkeep.settings import Settings
 from gridkeep.stores.local import LocalStore
@@ -73,14 +73,75 @@ def test_what_was_sent_when_the_disk_failed_is_not_forgotten(
         keeper.turn(session)
         assert keeper.waiting_for == "the home: the note"
         keeper.turn(session)
-        keeper.finish_up()
-        deadline = time.monotonic() + 20
-        while not keeper.done:
-            assert time.monotonic() < deadline
-            keeper.turn(session)
+        finish(keeper, session)
         entry = ledger.get(path)
         assert entry is not None and entry.phase is Phase.STORED
         assert keeper.waiting_for is None
+
+
+def test_a_long_journal_is_sent_while_it_is_read(tmp_path: Path) -> None:
+    with at_work(tmp_path) as (keeper, ledger, _):
+        session = recorded(tmp_path, files=3000)
+        while not keeper.read_on(session):
+            pass
+        sent = ledger.count(Phase.STORED)
+        assert sent > 0 and sent + ledger.unsettled() == 3000
+        finish(keeper, session)
+        assert ledger.count(Phase.STORED) == 3000
+
+
+def test_what_was_read_when_the_disk_failed_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with at_work(tmp_path) as (keeper, ledger, _):
+        session = recorded(tmp_path, files=3)
+        whole = keeper._examine
+
+        def failing() -> int:
+            monkeypatch.setattr(keeper, "_examine", whole)
+            raise sqlite3.OperationalError("disk I/O error")
+
+        monkeypatch.setattr(keeper, "_examine", failing)
+        assert not keeper.read_on(session)
+        assert ledger.unsettled() == 0
+        assert keeper.read_on(session)
+        finish(keeper, session)
+        assert ledger.count(Phase.STORED) == 3
+
+
+def test_a_journal_is_read_on_when_the_store_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written is listed as pending a moment later, whatever is still to be sent."""
+    with at_work(tmp_path) as (keeper, ledger, _):
+        monkeypatch.setattr(keeper, "_has_room", lambda: False)
+        session = recorded(tmp_path, files=1000)
+        began = time.monotonic()
+        keeper.turn(session)  # the first: nothing was ever read
+        while ledger.unsettled() < 1000:
+            assert time.monotonic() < began + 20
+            keeper.turn(session)
+        monkeypatch.undo()
+        finish(keeper, session)
+        assert ledger.count(Phase.STORED) == 1000
+
+
+def recorded(root: Path, *, files: int) -> Session:
+    """So many files in the working copy, and a journal that tells of them: written some time ago."""
+    (root / "capture-1").mkdir()
+    journal = Writer(str(root / "capture-1/journal"))
+    for number in range(files):
+        path = root / f"tree/{number}"
+        path.write_text(str(number))
+        long_ago = time.time_ns() - 10**9
+        assert journal.append(Record(Op.OPEN, 1, os.O_WRONLY, long_ago, ((os.fsencode(path), ABSENT),)))
+    return Session(str(root / "capture-1"))
+
+
+def finish(keeper: Keeper, session: Session) -> None:
+    keeper.finish_up()
+    deadline = time.monotonic() + 30
+    while not keeper.done:
+        assert time.monotonic() < deadline
+        keeper.turn(session)
 
 
 @contextmanager
