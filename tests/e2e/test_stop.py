@@ -133,7 +133,10 @@ def test_supervisors_that_are_being_started_are_not_in_the_way(grid: Grid) -> No
         over.set()
         coming.join()
     assert len(done.stdout.splitlines()) == 12
-    assert {one["state"] for one in grid.finished("q")} == {"stopped"}
+    ended = grid.finished("q")
+    assert {one["state"] for one in ended} == {"stopped"}
+    records = grid.home / "store/experiments"
+    assert all((records / each["experiment_id"].lower() / "experiment.json").exists() for each in ended)
 
 
 def test_several_names_and_what_has_ended(grid: Grid) -> None:

@@ -33,10 +33,11 @@ def stop(
     asked = [one for one in order if context.catalog.request_stop(one.experiment_id, reason)]
     gone = wait_until(context, asked, lambda one: one.state not in (State.QUEUED, State.RUNNING), waiting)
     for one in gone:
-        if one.started_at is None and not is_locked(context.home.supervisor_lock(one.experiment_id)):
-            _record(context, one)
-            with suppress(OSError):  # a supervisor was about to begin with it: that one cleans up
-                clean(context.home, context.catalog, one)  # no supervisor ever had it that could do so
+        if one.started_at is None and one.state is State.STOPPED:
+            _record(context, one)  # no supervisor ever had it that could do so
+            if not is_locked(context.home.supervisor_lock(one.experiment_id)):
+                with suppress(OSError):  # a supervisor was about to begin with it: that one cleans up
+                    clean(context.home, context.catalog, one)
     return sorted(gone, key=lambda one: (one.run, one.index))
 
 

@@ -73,7 +73,7 @@ class Keeper:
         self._confirmed = 0  # parts of large files, when we last looked
         self._next_answer = 0.0
         self._outbox: list[ToSend] = []
-        self._read_all, self._read_at = False, 0.0  # the journal, and when that was so last
+        self._read_all, self._read_at = False, time.monotonic()  # the journal, and when that was so last
         self._passed_over: set[bytes] = set()  # by the last sweep, as they were under way
         self.alongside = Alongside(store, experiment_id, output, settings.growing_interval)
         self._next_publish = 0.0

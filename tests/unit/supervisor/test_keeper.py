@@ -80,8 +80,8 @@ def test_what_was_sent_when_the_disk_failed_is_not_forgotten(
 
 
 def test_a_long_journal_is_sent_while_it_is_read(tmp_path: Path) -> None:
+    session = recorded(tmp_path, files=3000)
     with at_work(tmp_path) as (keeper, ledger, _):
-        session = recorded(tmp_path, files=3000)
         while not keeper.read_on(session):
             pass
         sent = ledger.count(Phase.STORED)
@@ -93,8 +93,8 @@ def test_a_long_journal_is_sent_while_it_is_read(tmp_path: Path) -> None:
 def test_what_was_read_when_the_disk_failed_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    session = recorded(tmp_path, files=3)
     with at_work(tmp_path) as (keeper, ledger, _):
-        session = recorded(tmp_path, files=3)
         whole = keeper._examine
 
         def failing() -> int:
@@ -111,11 +111,10 @@ def test_what_was_read_when_the_disk_failed_is_read_again(
 
 def test_a_journal_is_read_on_when_the_store_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written is listed as pending a moment later, whatever is still to be sent."""
+    session = recorded(tmp_path, files=1000)
     with at_work(tmp_path) as (keeper, ledger, _):
         monkeypatch.setattr(keeper, "_has_room", lambda: False)
-        session = recorded(tmp_path, files=1000)
         began = time.monotonic()
-        keeper.turn(session)  # the first: nothing was ever read
         while ledger.unsettled() < 1000:
             assert time.monotonic() < began + 20
             keeper.turn(session)
@@ -126,6 +125,7 @@ def test_a_journal_is_read_on_when_the_store_is_slow(tmp_path: Path, monkeypatch
 
 def recorded(root: Path, *, files: int) -> Session:
     """So many files in the working copy, and a journal that tells of them: written some time ago."""
+    (root / "tree").mkdir()
     (root / "capture-1").mkdir()
     journal = Writer(str(root / "capture-1/journal"))
     for number in range(files):
@@ -147,7 +147,7 @@ def finish(keeper: Keeper, session: Session) -> None:
 @contextmanager
 def at_work(root: Path) -> Iterator[tuple[Keeper, Ledger, LocalStore]]:
     """A keeper whose working copy is `tree`."""
-    (root / "tree").mkdir()
+    (root / "tree").mkdir(exist_ok=True)
     with quiet_home(root / "home") as context:
         _, (experiment,) = make_run(context, "r", ["running"])
         ledger = Ledger(str(root / "ledger.db"))
