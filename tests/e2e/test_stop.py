@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 
+from gridkeep.files import take_lock
 from tests.e2e.support import downloaded, experiment, ran, save, submitted
 from tests.support import Grid, processes_of, wait_for
 
@@ -117,6 +118,8 @@ def test_supervisors_that_are_being_started_are_not_in_the_way(grid: Grid) -> No
     up(grid, "q")
     journals = [grid.home / "journal" / each["experiment_id"] for each in grid.json("status", "q")[1:]]
     over = threading.Event()
+    journals[-1].mkdir()
+    held = take_lock(str(journals.pop() / "supervisor.lock"))
 
     def come_and_go() -> None:
         while not over.is_set():
@@ -132,6 +135,8 @@ def test_supervisors_that_are_being_started_are_not_in_the_way(grid: Grid) -> No
     finally:
         over.set()
         coming.join()
+    assert held is not None
+    os.close(held)
     assert len(done.stdout.splitlines()) == 12
     ended = grid.finished("q")
     assert {one["state"] for one in ended} == {"stopped"}

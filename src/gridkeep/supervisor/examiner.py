@@ -31,13 +31,14 @@ _KINDS = {
 
 
 class Examiner:
-    """`final`: the script and all its descendants are gone, so nobody has a file open any more."""
+    """`final`: the script and all its descendants are gone, so nobody has a file open any more. Not `all_told`: they are,
+    and what they did is still being read; whether a file was removed, or went with its machine, shows at the end of it."""
 
     def __init__(self, ledger: Ledger, tracker: Tracker, settings: Settings) -> None:
         self._ledger = ledger
         self._tracker = tracker
         self._settings = settings
-        self.final = False
+        self.final, self.all_told = False, True
         self._as_of = 0.0
         self._straight: dict[bytes, bool] = {}
 
@@ -122,7 +123,9 @@ class Examiner:
     # ------------------------------------------------------------------------------------------------------- what it is
 
     def _gone(self, entry: Entry, now: float) -> None:
-        if entry.renamed_to and entry.sha256 is None:
+        if not self.all_told:
+            self._later(entry, now)
+        elif entry.renamed_to and entry.sha256 is None:
             # The new name is listed in its place.
             self._withdraw(entry)
         elif memory.took(self._ledger, entry):

@@ -99,10 +99,11 @@ class Keeper:
             time.sleep(_TICK)  # the script has the processor: what comes meanwhile is taken in one go
 
     def read_on(self, session: Session) -> bool:
-        """A turn of which nobody waits for the end: whether the journal has been read to its own."""
-        self._read_all = False
+        """A turn after the script's end: whether the journal has been read to its own."""
+        self._read_all = self._examiner.all_told = False
         if self._step(session) == 0 and not self._read_all:
             self._rest()
+        self._examiner.all_told = self._read_all
         return self._read_all
 
     def _step(self, session: Session) -> int | None:

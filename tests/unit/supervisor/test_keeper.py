@@ -90,6 +90,21 @@ def test_a_long_journal_is_sent_while_it_is_read(tmp_path: Path) -> None:
         assert ledger.count(Phase.STORED) == 3000
 
 
+def test_what_is_gone_is_judged_when_all_is_told(tmp_path: Path) -> None:
+    """The run may have removed it, or its machine went down with it: a record may still be to come."""
+    session = recorded(tmp_path, files=1000)
+    with at_work(tmp_path) as (keeper, ledger, _):
+        gone = os.fsencode(tmp_path / "tree/gone")
+        keeper.tracker.found(gone, ABSENT, time.monotonic() - 1, proven=True)
+        while not keeper.read_on(session):
+            pass
+        entry = ledger.get(gone)
+        assert entry is not None and entry.phase is Phase.TOUCHED
+        finish(keeper, session)
+        entry = ledger.get(gone)
+        assert entry is not None and entry.phase is Phase.REMOVED
+
+
 def test_what_was_read_when_the_disk_failed_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
