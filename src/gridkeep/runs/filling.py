@@ -96,9 +96,11 @@ class _Filling:
             threading.Thread(target=self._lane, daemon=True, name="lane").start()
 
     def front(self, beyond: int) -> int:
-        """Up to where the file is there, as soon as that is farther than `beyond`. Raises what a lane raised."""
+        """Up to where the file is there, as soon as that is a good piece farther than `beyond`, or the end. Raises what a
+        lane raised."""
+        enough = min(beyond + MIB, self._size)
         with self._gate:
-            self._wait(lambda: self._front() > beyond)
+            self._wait(lambda: self._front() >= enough)
             return self._front()
 
     def finish(self) -> None:

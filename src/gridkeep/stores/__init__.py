@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from gridkeep.errors import StoreError
 from gridkeep.model import Cluster
@@ -43,8 +44,8 @@ def open_store(
 
 def _open_bucket(cluster: Cluster, scheme: str, bucket: str, prefix: str, timeout: float) -> Store:
     try:
-        import boto3  # noqa: F401
-
+        if find_spec("boto3") is None:  # imported when it is needed
+            raise ModuleNotFoundError(name="boto3")
         from gridkeep.stores.bucket import BucketStore
         from gridkeep.stores.multipart import S3Parts
         from gridkeep.stores.streams import StreamedParts

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -60,13 +61,18 @@ class AwsCredentials:
     processes, the metadata of the machine."""
 
     def __init__(self) -> None:
-        import boto3
-
-        self.session: boto3.session.Session = boto3.session.Session()
         self._lock = threading.Lock()
+
+    @cached_property
+    def session(self) -> boto3.session.Session:
+        import boto3  # which takes longer than all the rest of a short command
+
+        return boto3.session.Session()
 
     def __call__(self) -> S3Credential:
         """Raises what botocore raises when there are none or they cannot be renewed."""
+        if (plain := _plain_keys()) is not None:
+            return plain
         from botocore.exceptions import NoCredentialsError
 
         with self._lock:
@@ -76,12 +82,7 @@ class AwsCredentials:
             frozen = found.get_frozen_credentials()
         if frozen.access_key is None or frozen.secret_key is None:
             raise NoCredentialsError
-        return {
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
-            "expires_at": datetime.now(UTC) + _KEPT,
-        }
+        return _keys(frozen.access_key, frozen.secret_key, frozen.token)
 
     def region(self) -> str | None:
         """Where AWS_REGION, AWS_DEFAULT_REGION or the profile says that the bucket is."""
@@ -94,6 +95,25 @@ class AwsCredentials:
                 return value
         config: Mapping[str, Any] = self.session._session.get_scoped_config()
         return config.get("endpoint_url")
+
+
+def _plain_keys() -> S3Credential | None:
+    """Those that the variables give as they are: botocore, too, looks there first."""
+    access, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not access or not secret or "AWS_CREDENTIAL_EXPIRATION" in os.environ:
+        return None
+    return _keys(
+        access, secret, os.environ.get("AWS_SESSION_TOKEN") or os.environ.get("AWS_SECURITY_TOKEN") or None
+    )
+
+
+def _keys(access: str, secret: str, token: str | None) -> S3Credential:
+    return {
+        "access_key_id": access,
+        "secret_access_key": secret,
+        "token": token,
+        "expires_at": datetime.now(UTC) + _KEPT,
+    }
 
 
 def s3_encryption() -> dict[str, Any]:

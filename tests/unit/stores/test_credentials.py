@@ -80,6 +80,41 @@ def test_roles(way: str, service: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert {name: found.get(name) for name in GIVEN} == GIVEN
 
 
+@pytest.mark.parametrize("token", [None, "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"])
+def test_keys_in_variables_are_those_that_botocore_finds(
+    token: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also beside a profile."""
+    for name in of_clouds(os.environ).keys() - {"PATH"}:
+        monkeypatch.delenv(name)
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text("[p]\naws_access_key_id = C\naws_secret_access_key = D\n")
+    variables = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "B", "AWS_PROFILE": "p"}
+    for name, value in {"HOME": str(tmp_path), **variables, **({token: "T"} if token else {})}.items():
+        monkeypatch.setenv(name, value)
+    found = AwsCredentials()
+    given = found()
+    theirs = found.session.get_credentials()
+    assert theirs is not None
+    keys = [given["access_key_id"], given["secret_access_key"], given.get("token")]
+    assert keys == list(theirs.get_frozen_credentials())[:3]
+
+
+def test_keys_that_expire_are_left_to_botocore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in of_clouds(os.environ).keys() - {"PATH"}:
+        monkeypatch.delenv(name)
+    variables = {
+        "HOME": str(tmp_path),
+        "AWS_ACCESS_KEY_ID": "A",
+        "AWS_SECRET_ACCESS_KEY": "B",
+        "AWS_CREDENTIAL_EXPIRATION": "2020-01-01T00:00:00Z",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match="expired"):
+        AwsCredentials()()
+
+
 def test_what_is_not_of_a_cloud_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GCS_THING", "ours")
     monkeypatch.setenv("LANG", "ours")
