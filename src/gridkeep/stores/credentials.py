@@ -103,7 +103,7 @@ def _plain_keys() -> S3Credential | None:
     if not access or not secret or "AWS_CREDENTIAL_EXPIRATION" in os.environ:
         return None
     return _keys(
-        access, secret, os.environ.get("AWS_SESSION_TOKEN") or os.environ.get("AWS_SECURITY_TOKEN") or None
+        access, secret, os.environ.get("AWS_SECURITY_TOKEN") or os.environ.get("AWS_SESSION_TOKEN") or None
     )
 
 

@@ -170,11 +170,11 @@ class LocalStore:
         """A folder to write in; what is left in it at the end goes."""
         with self._folder([TEMPORARY], key, make=True) as above:
             with self._explained(key, writing=True):
-                name, workshop = workshops.begin(above)
+                workshop = workshops.begin(above)
             try:
-                yield workshop
+                yield workshop.folder
             finally:
-                workshops.end(above, name, workshop)
+                workshop.end()
 
     def _new_file(self, workshop: int, name: str, key: str) -> int:
         with self._explained(key, writing=True):

@@ -104,7 +104,7 @@ class Examiner:
             return True
         fd = open_for_reading(entry.path)
         try:
-            return self.final or (bool(entry.leasable) and rest(fd) is Rest.CLOSED)
+            return self.final or not self.all_told or (bool(entry.leasable) and rest(fd) is Rest.CLOSED)
         finally:
             os.close(fd)
 

@@ -72,7 +72,7 @@ class Keeper:
         self._backoff = Backoff(settings.retry_max)
         self._confirmed = 0  # parts of large files, when we last looked
         self._next_answer = 0.0
-        self._outbox: list[ToSend] = []
+        self._outbox: dict[bytes, ToSend] = {}
         self._read_all, self._read_at = False, time.monotonic()  # the journal, and when that was so last
         self._passed_over: set[bytes] = set()  # by the last sweep, as they were under way
         self.alongside = Alongside(store, experiment_id, output, settings.growing_interval)
@@ -81,7 +81,7 @@ class Keeper:
     def finish_up(self) -> None:
         """The script and all its descendants are gone: nobody has a file open any more, nothing needs to be quiet."""
         self._examiner.final = True
-        self._passed_over = {*self._transfers.under_way, *(send.path for send in self._outbox)}
+        self._passed_over |= self._transfers.under_way | self._outbox.keys()
         self._ledger.all_due()
 
     @property
@@ -100,6 +100,8 @@ class Keeper:
 
     def read_on(self, session: Session) -> bool:
         """A turn after the script's end: whether the journal has been read to its own."""
+        if self._examiner.all_told:  # what was read before now may have been written after
+            self._passed_over |= self._transfers.under_way | self._outbox.keys()
         self._read_all = self._examiner.all_told = False
         if self._step(session) == 0 and not self._read_all:
             self._rest()
@@ -121,7 +123,7 @@ class Keeper:
             if not self._examiner.final:
                 self.alongside.look()
         except (sqlite3.OperationalError, OSError) as error:
-            self._outbox, self._read_all = [], False
+            self._outbox, self._read_all = {}, False
             self.home_trouble(str(error))
             return None
         self.home_works()
@@ -163,7 +165,7 @@ class Keeper:
                 entry.due = None  # what comes of it decides when
                 self._ledger.put(entry)
             elif send := self._examiner.examine(entry, now):
-                self._outbox.append(send)
+                self._outbox[send.path] = send
         return len(due)
 
     def _take_results(self) -> None:
@@ -236,7 +238,7 @@ class Keeper:
 
     def _publish(self) -> None:
         now = time.monotonic()
-        if now < self._next_publish and not any(send.replaces for send in self._outbox):
+        if now < self._next_publish and not any(send.replaces for send in self._outbox.values()):
             return
         self._next_publish = now + _PUBLISH_EVERY
         try:
@@ -251,11 +253,11 @@ class Keeper:
 
     def _send_outbox(self) -> None:
         """Only what the catalog knows to be on its way may be overwritten in the store; what is new need not wait."""
-        told = not any(send.replaces for send in self._outbox) or not self._ledger.dirty(
-            1, self._worth_telling(time.monotonic())
-        )
-        self._transfers.start([send for send in self._outbox if told or not send.replaces])
-        self._outbox = [send for send in self._outbox if not told and send.replaces]
+        replacing = any(send.replaces for send in self._outbox.values())
+        told = not replacing or not self._ledger.dirty(1, self._worth_telling(time.monotonic()))
+        ready = {path: send for path, send in self._outbox.items() if told or not send.replaces}
+        self._outbox = {path: send for path, send in self._outbox.items() if path not in ready}
+        self._transfers.start(list(ready.values()))
 
     def _rest(self) -> None:
         """Until a transfer ends or the next look is due."""

@@ -12,7 +12,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from gridkeep.capture import processes
 from gridkeep.capture.session import Launch, Session
 from gridkeep.catalog.base import Catalog
 from gridkeep.errors import CatalogError, GridError, StoreError
-from gridkeep.model import Experiment, Outcome, Run, State
+from gridkeep.model import ACTIVE_STATES, Experiment, Outcome, Run, State
 from gridkeep.settings import Home, Settings
 from gridkeep.stores.base import Store
 from gridkeep.supervisor import finish, memory
@@ -158,11 +158,7 @@ class Life:
 
     def _set_off(self) -> None:
         """From queued to running, unless it was stopped in that very moment."""
-        began: dict[str, Any] = {"state": State.RUNNING, "started_at": time.time()}
-        self._experiment = replace(self._experiment, **began)
-        waiting = (State.QUEUED, State.RUNNING)
-        if not self._patiently(lambda: self._catalog.update_experiment(self._id, only_from=waiting, **began)):
-            raise Withdrawn
+        self._move_on((State.QUEUED, State.RUNNING), state=State.RUNNING, started_at=time.time())
 
     def _open_session(self) -> Session:
         return Session(os.path.join(self._folder, f"capture-{self._experiment.attempt}"))
@@ -189,9 +185,10 @@ class Life:
         """From the script's end to `completed`: the last sweep, the last bytes, the proof."""
         self._end_orphans()
         verdict = self._verdict()
-        self._update(state=State.SYNCING, ended_at=verdict.ended_at, capture=self._capture_record())
-        patience = Patience(self._ledger, self._folder, self._settings.sync_timeout)
+        capture = self._capture_record()
+        self._move_on(ACTIVE_STATES, state=State.SYNCING, ended_at=verdict.ended_at, capture=capture)
         self._sweep()
+        patience = Patience(self._ledger, self._folder, self._settings.sync_timeout)
         self._keeper.finish_up()
         while True:
             self._keeper.turn(self._session)
@@ -373,6 +370,13 @@ class Life:
         """Waits for the catalog if it must: these are the few changes that make the story."""
         self._experiment = replace(self._experiment, **changes)
         self._patiently(lambda: self._catalog.update_experiment(self._id, **changes))
+
+    def _move_on(self, only_from: Collection[State], **changes: Any) -> None:
+        """The same, unless somebody stopped it before it began: raises Withdrawn."""
+        self._experiment = replace(self._experiment, **changes)
+        update = self._catalog.update_experiment
+        if not self._patiently(lambda: update(self._id, only_from=only_from, **changes)):
+            raise Withdrawn
 
     def _patiently(self, action: Callable[[], bool]) -> bool:
         while True:

@@ -136,7 +136,7 @@ class Version(io.RawIOBase):
         if self.prefix:
             if not same and self._hash_again() != self.sha256:
                 raise Changed
-        elif not same or (self._asked and self._leasable and rest(self._fd) is Rest.WRITER):
+        elif not same or (self._leasable and rest(self._fd) is Rest.WRITER):
             raise Changed
 
     def _hash_again(self) -> str:

@@ -140,12 +140,14 @@ def test_what_the_killed_left_goes_and_what_the_living_write_stays(
         """Looked at by a sweeper while it is being put."""
 
         def read(self, size: int | None = -1) -> bytes:
-            (root / ".tmp/left").write_text("by a version that had a lock for each file")
-            (root / ".tmp/dead").mkdir()
-            (root / ".tmp/dead/0").write_text("x")
+            (root / ".tmp/left").write_text("killed before it had a folder")
+            for dead in (root / ".tmp/dead.d", root / ".tmp/gone.d"):
+                dead.mkdir()
+                (dead / "0").write_text("x")
+            (root / ".tmp/dead").touch()
             sweep(LocalStore(str(root)))
-            [living] = os.listdir(root / ".tmp")
-            assert os.listdir(root / ".tmp" / living) and living not in ("left", "dead")
+            lock, folder = sorted(os.listdir(root / ".tmp"))
+            assert folder == f"{lock}.d" and os.listdir(root / ".tmp" / folder)
             return super().read(size)
 
     store.put("one", Swept(b"1"))

@@ -105,6 +105,39 @@ def test_what_is_gone_is_judged_when_all_is_told(tmp_path: Path) -> None:
         assert entry is not None and entry.phase is Phase.REMOVED
 
 
+def test_after_the_end_nothing_grows_any_more(tmp_path: Path) -> None:
+    """Also where no lease can tell: what is there is whole, and is sent so."""
+    session = recorded(tmp_path, files=1000)
+    path = os.fsencode(tmp_path / "tree/0")
+    with at_work(tmp_path) as (keeper, ledger, _):
+        record = Record(Op.OPEN, 1, os.O_WRONLY | os.O_NONBLOCK, time.time_ns(), ((path, ABSENT),))
+        keeper.tracker.apply(record, time.monotonic() - 100)
+        assert not keeper.read_on(session)
+        entry = ledger.get(path)
+        assert entry is not None and not entry.leasable and entry.phase is not Phase.GROWING
+
+
+def test_of_two_versions_only_the_newer_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older could arrive after it. It had to wait, for the catalog did not hear of it."""
+    path, session = os.fsencode(tmp_path / "tree/one"), Session(str(tmp_path / "capture-1"))
+    with at_work(tmp_path) as (keeper, ledger, _):
+        (tmp_path / "tree/one").write_bytes(b"first")
+        opened(keeper, path)
+        while not ledger.count(Phase.STORED):
+            keeper.turn(session)
+        monkeypatch.setattr(keeper, "_publish", lambda: None)
+        for content in (b"second", b"third, longer"):
+            (tmp_path / "tree/one").write_bytes(content)
+            opened(keeper, path)
+            ledger.all_due()
+            keeper.turn(session)
+            assert [send.size for send in keeper._outbox.values()] == [len(content)]
+        monkeypatch.undo()
+        finish(keeper, session)
+        entry = ledger.get(path)
+        assert entry is not None and entry.size == len(b"third, longer")
+
+
 def test_what_was_read_when_the_disk_failed_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
