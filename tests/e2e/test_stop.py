@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -142,6 +143,23 @@ def test_supervisors_that_are_being_started_are_not_in_the_way(grid: Grid) -> No
     assert {one["state"] for one in ended} == {"stopped"}
     records = grid.home / "store/experiments"
     assert all((records / each["experiment_id"].lower() / "experiment.json").exists() for each in ended)
+
+
+def test_who_is_stopped_while_it_is_built_stays_stopped(grid: Grid) -> None:
+    """Though the build fails a moment later."""
+    (grid.cwd / "built").touch()
+    build = f"rm {grid.cwd}/built; sleep 2; exit 8"
+    actions = {"compute": {"train": {"actions": {"on_build": [build]}}}}
+    config = save(grid, json.dumps(actions), "config.yml")
+    grid("run", "--name", "b", "--config", config, save(grid, SLEEPER))
+    wait_for(lambda: not (grid.cwd / "built").exists() or None, what="the build")
+    grid("stop", "b")
+    wait_for(lambda: not processes_of(grid.home) or None, what="all to leave")
+    (one,) = grid.finished("b")
+    assert (one["state"], one["reason"]) == ("stopped", "stopped by its owner")
+    record = grid.home / "store/experiments" / one["experiment_id"] / "experiment.json"
+    assert json.loads(record.read_text())["state"] == "stopped"
+    assert not os.listdir(grid.home / "journal")
 
 
 def test_several_names_and_what_has_ended(grid: Grid) -> None:
