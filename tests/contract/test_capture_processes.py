@@ -234,10 +234,9 @@ def test_a_thousand_processes(bench):
         wait
         """
     )
-    # On a busy machine the guard may have let one go on that its shim was about to answer: then there are two notes of it.
-    wanted = {f"open f{number}" for number in range(1000)}
-    assert {call.removesuffix(" late") for call in seen.calls} == wanted
-    assert all(count == 1 for count in Counter(seen.calls).values())
+    # On a busy machine the guard may let one go on that its shim is about to answer, and notes it (`late`) beside the shim.
+    by_shim = [call for call in seen.calls if not call.endswith(" late")]
+    assert Counter(by_shim) == {f"open f{number}": 1 for number in range(1000)}
 
 
 def test_a_storm_of_signals_repeats_no_call(bench):

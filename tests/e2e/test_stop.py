@@ -142,7 +142,7 @@ def test_supervisors_that_are_being_started_are_not_in_the_way(grid: Grid) -> No
     ended = grid.finished("q")
     assert {one["state"] for one in ended} == {"stopped"}
     records = grid.home / "store/experiments"
-    assert all((records / each["experiment_id"].lower() / "experiment.json").exists() for each in ended)
+    assert all((records / each["experiment_id"] / "experiment.json").exists() for each in ended)
 
 
 def test_who_is_stopped_while_it_is_built_stays_stopped(grid: Grid) -> None:

@@ -56,9 +56,8 @@ class Part:
             found, has = self._noted(sidecar), os.fstat(file).st_size
             if found is not None and has <= self._size:
                 self._missing = found
-            elif (
-                has
-            ):  # an empty one is not cut: ext4 writes all of a file that was to the disk when it is closed
+            elif has:
+                # An empty one is not cut: ext4 writes all of a file that was to the disk when it is closed.
                 os.ftruncate(file, 0)
             self._begin_note(sidecar)
         except BaseException as error:

@@ -81,7 +81,7 @@ class Keeper:
     def finish_up(self) -> None:
         """The script and all its descendants are gone: nobody has a file open any more, nothing needs to be quiet."""
         self._examiner.final = True
-        self._passed_over |= self._transfers.under_way | self._outbox.keys()
+        self._passed_over |= self._on_their_way()
         self._ledger.all_due()
 
     @property
@@ -101,7 +101,7 @@ class Keeper:
     def read_on(self, session: Session) -> bool:
         """A turn after the script's end: whether the journal has been read to its own."""
         if self._examiner.all_told:  # what was read before now may have been written after
-            self._passed_over |= self._transfers.under_way | self._outbox.keys()
+            self._passed_over |= self._on_their_way()
         self._read_all = self._examiner.all_told = False
         if self._step(session) == 0 and not self._read_all:
             self._rest()
@@ -133,6 +133,9 @@ class Keeper:
         """The journal is read as fast as files are sent, or a moment later: what is looked at as it is read is put down
         once."""
         return self._has_room() or time.monotonic() - self._read_at > _MOMENT
+
+    def _on_their_way(self) -> set[bytes]:
+        return self._transfers.under_way | self._outbox.keys()
 
     def _has_room(self) -> bool:
         return len(self._outbox) + len(self._transfers.under_way) <= _QUEUED_AHEAD

@@ -366,16 +366,15 @@ class Life:
 
     # ------------------------------------------------------------------------------------------------------ the catalog
 
-    def _update(self, **changes: Any) -> None:
+    def _update(self, only_from: Collection[State] | None = None, **changes: Any) -> bool:
         """Waits for the catalog if it must: these are the few changes that make the story."""
         self._experiment = replace(self._experiment, **changes)
-        self._patiently(lambda: self._catalog.update_experiment(self._id, **changes))
+        update = self._catalog.update_experiment
+        return self._patiently(lambda: update(self._id, only_from=only_from, **changes))
 
     def _move_on(self, only_from: Collection[State], **changes: Any) -> None:
         """The same, unless somebody stopped it before it began: raises Withdrawn."""
-        self._experiment = replace(self._experiment, **changes)
-        update = self._catalog.update_experiment
-        if not self._patiently(lambda: update(self._id, only_from=only_from, **changes)):
+        if not self._update(only_from, **changes):
             raise Withdrawn
 
     def _patiently(self, action: Callable[[], bool]) -> bool:
