@@ -237,6 +237,30 @@ def test_in_another_root(bench):
     assert seen.calls == ["symlink jail/link", "symlink jail/dangling", *(f"open {name}" for name in names)]
 
 
+def test_a_path_that_leads_elsewhere_from_now_on(bench):
+    """The same text before and after, absolute and relative: one has gone into another root, the other has stayed."""
+    if not bench.is_root:
+        pytest.skip("only root may chroot")
+    seen = bench.py(
+        """
+        import os
+        text = os.getcwd() + "/jail/a"
+        os.makedirs("jail" + os.getcwd() + "/jail")
+        open(text, "w").close()
+        if os.fork() == 0:
+            os.chroot("jail")
+            for name in (text, "b"):
+                open(name, "w").close()
+            os._exit(0)
+        os.wait()
+        for name in (text, "b"):
+            open(name, "w").close()
+        """
+    )
+    inside = f"jail{bench.work}/jail/a"
+    assert seen.calls == ["open jail/a", f"open {inside}", "open b", "open jail/a", "open b"]
+
+
 def test_a_path_too_long_for_the_kernel_is_recorded_or_named_as_lost(bench):
     seen = bench.start_py(
         """
@@ -534,6 +558,19 @@ def test_what_lies_on_a_private_mount_is_named_as_lost(bench):
     assert trial.counters["lost"] == 1
     assert trial.losses == ["open of sh: m/a (in a mount namespace of its own)"]
     assert trial.calls == ["open b"]
+
+
+def test_a_path_under_which_something_is_mounted_from_now_on(bench):
+    text = """
+        mkdir m; echo new > m/a; echo new > "$PWD/m/a"
+        unshare -Urm sh -ec 'mount -t tmpfs none m; echo 2 > "$PWD/m/a"' || exit 9
+        echo 3 > "$PWD/m/a"; unshare -Ur true; echo 4 > "$PWD/m/b"
+        """
+    trial = bench.start("/bin/sh", "-ec", text).seen()
+    if trial.ending.exit_code != 0:
+        pytest.skip(f"no mount namespaces here: {trial.output}")
+    assert trial.losses == [f"open of sh: {bench.work}/m/a (in a mount namespace of its own)"]
+    assert trial.calls == ["open m/a", "open m/a", "open m/a", "open m/b"]
 
 
 def test_an_ordinary_user_gains_no_rights_and_root_keeps_them(bench):

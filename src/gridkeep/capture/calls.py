@@ -1,6 +1,7 @@
 """Which system calls can create, change or remove a file, on which architecture, and the filter that traps just those.
 
 Reads never trap; calls that need an open descriptor (write, ftruncate, mmap, …) do not either, because the open did.
+Calls after which a path may lead elsewhere for who makes them trap to be noted.
 Call numbers: the kernel's syscall tables (arch/x86/entry/syscalls, include/uapi/asm-generic/unistd.h).
 """
 
@@ -26,6 +27,7 @@ class Kind(Enum):
     MKNOD = auto()
     BY_HANDLE = auto()
     IO_URING = auto()
+    WORLD = auto()  # after it a path may lead elsewhere for who made it: another root, other mounts
 
 
 class Call(NamedTuple):
@@ -63,6 +65,7 @@ _MKNOD = Call(Kind.MKNOD, path=0, mode=1)
 _MKNODAT = Call(Kind.MKNOD, dirfd=0, path=1, mode=2)
 _BY_HANDLE = Call(Kind.BY_HANDLE, flags=2)
 _IO_URING = Call(Kind.IO_URING)
+_WORLD = Call(Kind.WORLD)  # chroot, pivot_root, unshare, setns, mount, umount, umount2, move_mount
 
 # fmt: off
 TABLES: dict[int, dict[int, Call]] = {
@@ -70,15 +73,18 @@ TABLES: dict[int, dict[int, Call]] = {
         2: _OPEN, 257: _OPENAT, 85: _CREAT, 437: _OPENAT2, 82: _RENAME, 264: _RENAMEAT, 316: _RENAMEAT2,
         86: _LINK, 265: _LINKAT, 87: _UNLINK, 263: _UNLINKAT, 88: _SYMLINK, 266: _SYMLINKAT, 76: _TRUNCATE,
         133: _MKNOD, 259: _MKNODAT, 304: _BY_HANDLE, 425: _IO_URING,
+        161: _WORLD, 155: _WORLD, 272: _WORLD, 308: _WORLD, 165: _WORLD, 166: _WORLD, 429: _WORLD,
     },
     I386: {
         5: _OPEN, 295: _OPENAT, 8: _CREAT, 437: _OPENAT2, 38: _RENAME, 302: _RENAMEAT, 353: _RENAMEAT2,
         9: _LINK, 303: _LINKAT, 10: _UNLINK, 301: _UNLINKAT, 83: _SYMLINK, 304: _SYMLINKAT, 92: _TRUNCATE,
         193: _TRUNCATE, 14: _MKNOD, 297: _MKNODAT, 342: _BY_HANDLE, 425: _IO_URING,
+        61: _WORLD, 217: _WORLD, 310: _WORLD, 346: _WORLD, 21: _WORLD, 22: _WORLD, 52: _WORLD, 429: _WORLD,
     },
     AARCH64: {
         56: _OPENAT, 437: _OPENAT2, 38: _RENAMEAT, 276: _RENAMEAT2, 37: _LINKAT, 35: _UNLINKAT, 36: _SYMLINKAT,
         45: _TRUNCATE, 33: _MKNODAT, 265: _BY_HANDLE, 425: _IO_URING,
+        51: _WORLD, 41: _WORLD, 97: _WORLD, 268: _WORLD, 40: _WORLD, 39: _WORLD, 429: _WORLD,
     },
 }
 # fmt: on

@@ -1,6 +1,7 @@
 /* Which system calls can create, change or remove a file, on which architecture, and the filter that traps just those.
  *
  * Reads never trap; calls that need an open descriptor (write, ftruncate, mmap, …) do not either, because the open did.
+ * Calls after which a path may lead elsewhere for who makes them (another root, other mounts) trap to be noted.
  * The tables, and the filter made from them, are those of ../calls.py to the byte (a test compares them).
  */
 #include "shim.h"
@@ -29,6 +30,10 @@ static const struct call X86_64[] = {
     {266, SYMLINK, 1, 2, -1, -1, -1, -1},  {76, TRUNCATE, -1, 0, -1, -1, -1, -1},
     {133, MKNOD, -1, 0, -1, -1, -1, 1},    {259, MKNOD, 0, 1, -1, -1, -1, 2},
     {304, BY_HANDLE, -1, -1, -1, -1, 2, -1}, {425, URING, -1, -1, -1, -1, -1, -1},
+    {161, WORLD, -1, -1, -1, -1, -1, -1},  {155, WORLD, -1, -1, -1, -1, -1, -1},
+    {272, WORLD, -1, -1, -1, -1, -1, -1},  {308, WORLD, -1, -1, -1, -1, -1, -1},
+    {165, WORLD, -1, -1, -1, -1, -1, -1},  {166, WORLD, -1, -1, -1, -1, -1, -1},
+    {429, WORLD, -1, -1, -1, -1, -1, -1},
 };
 
 static const struct call I386[] = {
@@ -41,7 +46,11 @@ static const struct call I386[] = {
     {304, SYMLINK, 1, 2, -1, -1, -1, -1},  {92, TRUNCATE, -1, 0, -1, -1, -1, -1},
     {193, TRUNCATE, -1, 0, -1, -1, -1, -1}, {14, MKNOD, -1, 0, -1, -1, -1, 1},
     {297, MKNOD, 0, 1, -1, -1, -1, 2},     {342, BY_HANDLE, -1, -1, -1, -1, 2, -1},
-    {425, URING, -1, -1, -1, -1, -1, -1},
+    {425, URING, -1, -1, -1, -1, -1, -1},  {61, WORLD, -1, -1, -1, -1, -1, -1},
+    {217, WORLD, -1, -1, -1, -1, -1, -1},  {310, WORLD, -1, -1, -1, -1, -1, -1},
+    {346, WORLD, -1, -1, -1, -1, -1, -1},  {21, WORLD, -1, -1, -1, -1, -1, -1},
+    {22, WORLD, -1, -1, -1, -1, -1, -1},   {52, WORLD, -1, -1, -1, -1, -1, -1},
+    {429, WORLD, -1, -1, -1, -1, -1, -1},
 };
 
 static const struct call AARCH64[] = {
@@ -50,7 +59,10 @@ static const struct call AARCH64[] = {
     {37, LINK, 0, 1, 2, 3, 4, -1},         {35, UNLINK, 0, 1, -1, -1, 2, -1},
     {36, SYMLINK, 1, 2, -1, -1, -1, -1},   {45, TRUNCATE, -1, 0, -1, -1, -1, -1},
     {33, MKNOD, 0, 1, -1, -1, -1, 2},      {265, BY_HANDLE, -1, -1, -1, -1, 2, -1},
-    {425, URING, -1, -1, -1, -1, -1, -1},
+    {425, URING, -1, -1, -1, -1, -1, -1},  {51, WORLD, -1, -1, -1, -1, -1, -1},
+    {41, WORLD, -1, -1, -1, -1, -1, -1},   {97, WORLD, -1, -1, -1, -1, -1, -1},
+    {268, WORLD, -1, -1, -1, -1, -1, -1},  {40, WORLD, -1, -1, -1, -1, -1, -1},
+    {39, WORLD, -1, -1, -1, -1, -1, -1},   {429, WORLD, -1, -1, -1, -1, -1, -1},
 };
 
 static const struct table {

@@ -21,7 +21,7 @@ enum verdict {
 };
 
 static const char *const KINDS[] = {"open",    "openat2",  "creat", "rename",    "link",    "unlink",
-                                    "symlink", "truncate", "mknod", "by_handle", "io_uring"};
+                                    "symlink", "truncate", "mknod", "by_handle", "io_uring", "world"};
 
 static const enum op OPS[] = {OP_OPEN,   OP_OPEN,    OP_OPEN,     OP_RENAME, OP_LINK,
                               OP_UNLINK, OP_SYMLINK, OP_TRUNCATE, OP_MKNOD};
@@ -149,6 +149,10 @@ static enum verdict look(const struct eye *eye, const struct seccomp_notif *noti
         return NOTHING;
     if (call->kind == URING)
         return REFUSE;
+    if (call->kind == WORLD) {
+        part_ways();
+        return NOTHING;
+    }
     if (call->kind == BY_HANDLE)
         return sure(eye, notice) ? lost_path(record, targets, call, tid, "", "opened by handle") : GONE;
 

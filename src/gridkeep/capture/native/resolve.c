@@ -1,7 +1,8 @@
 /* From what a thread passed to a system call (a folder, some text) to one canonical path and what is there now.
  *
  * Everything is looked up through the thread's own eyes: its current folder, its descriptors, its root, its /proc/self.
- * Mostly one look-up of the kernel's tells all; where something lies on the way that leads elsewhere for us than for
+ * As long as nobody of the tree has left our root and our mounts, and no link is on the way, the text is the path.
+ * Else one look-up of the kernel's mostly tells all; where something lies on the way that leads elsewhere for us than for
  * the thread (a link of /proc, another root), the way is walked name by name (walk.c).
  */
 #include "resolve.h"
@@ -57,18 +58,28 @@ static bool is_on_our_mount(pid_t tid, const struct sight *sight, const struct t
     return true;
 }
 
-/* What is called `name` in an open folder: there, or a name for something new. */
+/* What is called `name` in an open folder, into the target's stamp: there, or a name for something new (ino 0). `sight`: of
+ * it, or of the folder. WALK: a link, or no place for files. */
+static int look_in(int folder, const char *name, bool follow, struct sight *sight, struct target *target)
+{
+    int error = look_at(folder, name, AT_SYMLINK_NOFOLLOW, sight);
+    bool there = !error;
+    if (error == ENOENT)
+        error = look_through(folder, sight);
+    if (error || is_skipped(sight) || (there && follow && S_ISLNK(sight->stamp.mode)))
+        return WALK;
+    target->stamp = there ? sight->stamp : (struct stamp){0};
+    return 0;
+}
+
+/* The same, and its path. */
 static int in_folder(const struct base *base, int folder, const char *name, bool follow, struct target *target)
 {
     struct sight sight;
-    int error = look_at(folder, name, AT_SYMLINK_NOFOLLOW, &sight);
-    bool there = !error;
-    if (error == ENOENT)
-        error = look_through(folder, &sight);
-    if (error || is_skipped(&sight) || (there && follow && S_ISLNK(sight.stamp.mode)))
-        return WALK;
-    target->stamp = there ? sight.stamp : (struct stamp){0};
-    error = path_of_folder(folder, target);
+    int error = look_in(folder, name, follow, &sight, target);
+    bool there = !error && target->stamp.ino;
+    if (!error)
+        error = path_of_folder(folder, target);
     if (!error && there)
         error = join(target, name);
     if (!error && !is_on_our_mount(base->tid, &sight, target))
@@ -105,6 +116,51 @@ static int at_once(pid_t tid, int dirfd, const char *text, int how, bool same_ro
         return WALK;
     int error = from_base(&base, text, how & FOLLOW, target);
     close(base.fd);
+    return error;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- by name */
+
+/* Whether each name of a path is one: not empty, `.` or `..`. */
+static bool is_plain(const char *path)
+{
+    for (const char *name = path; *name; name += strcspn(name, "/")) {
+        name += *name == '/';
+        size_t length = strcspn(name, "/");
+        if (length == 0 || (*name == '.' && (length == 1 || (length == 2 && name[1] == '.'))))
+            return false;
+    }
+    return true;
+}
+
+/* The path that a text is, if nothing on the way is a link; a relative one behind its folder's. */
+static int put_path(pid_t tid, int dirfd, const char *text, struct target *target)
+{
+    target->length = 0;
+    int error = *text == '/' ? 0 : path_of_base(tid, dirfd, target);
+    size_t length = strlen(text);
+    if (error || !is_plain(text) || target->length + length + 1 >= PATH_MAX)
+        return WALK;
+    if (*text != '/')
+        return join(target, text);
+    memcpy(target->path, text, length + 1);
+    target->length = length;
+    return 0;
+}
+
+/* Where text and path are one, which RESOLVE_NO_SYMLINKS sees to; WALK where they are not, or it cannot be told. */
+static int by_name(pid_t tid, int dirfd, const char *text, int how, struct target *target)
+{
+    const struct base root = {.tid = tid, .fd = world.root_folder, .bounds = RESOLVE_NO_SYMLINKS};
+    const char *name;
+    struct sight sight;
+    if (parted() || how & IN_ROOT || put_path(tid, dirfd, text, target) != 0)
+        return WALK;
+    int folder = open_parent(&root, target->path, &name);
+    if (folder < 0)
+        return WALK;
+    int error = look_in(folder, name, how & FOLLOW, &sight, target);
+    close(folder);
     return error;
 }
 
@@ -150,7 +206,9 @@ static int with_care(pid_t tid, int dirfd, const char *text, int how, struct tar
 int resolve(pid_t tid, int dirfd, const char *text, int how, struct target *target)
 {
     for (int tries = 0; *text && tries < TRIES; tries++) {
-        int error = at_once(tid, dirfd, text, how, false, target);
+        int error = by_name(tid, dirfd, text, how, target);
+        if (error == WALK)
+            error = at_once(tid, dirfd, text, how, false, target);
         if (error == WALK)
             error = with_care(tid, dirfd, text, how, target);
         if (error != VANISHED)

@@ -33,6 +33,7 @@ bool is_skipped(const struct sight *sight);                    /* files of /proc
 
 int open_base(pid_t tid, int dirfd); /* a new descriptor of the folder that its paths are relative to, or -1 */
 int open_root(pid_t tid);
+int path_of_base(pid_t tid, int dirfd, struct target *target); /* of that folder, as /proc has it; may be WALK */
 
 int join(struct target *target, const char *name);
 int path_of_folder(int folder, struct target *target); /* may be VANISHED or WALK */

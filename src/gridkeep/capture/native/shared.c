@@ -10,7 +10,7 @@ const char *const counter_names[COUNTERS] = {"notices",  "answered", "records", 
 struct page {
     uint64_t counters[COUNTERS];
     uint64_t beats, hurried;
-    uint32_t phase;
+    uint32_t phase, parted;
 };
 
 static struct page *page;
@@ -68,6 +68,16 @@ void hurry(uint64_t id)
 bool hurried(uint64_t id)
 {
     return __atomic_load_n(&page->hurried, __ATOMIC_ACQUIRE) == id;
+}
+
+void part_ways(void)
+{
+    __atomic_store_n(&page->parted, 1, __ATOMIC_RELEASE);
+}
+
+bool parted(void)
+{
+    return __atomic_load_n(&page->parted, __ATOMIC_ACQUIRE);
 }
 
 struct seccomp_notif *seat(enum seat seat)

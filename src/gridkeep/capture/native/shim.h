@@ -117,9 +117,13 @@ struct seccomp_notif *seat(enum seat seat);
 void hurry(uint64_t id);
 bool hurried(uint64_t id);
 
+/* Whether a process of the tree may by now have another root or other mounts than we. */
+void part_ways(void);
+bool parted(void);
+
 /* ------------------------------------------------------------------------------------------------- filter.c */
 
-enum kind { OPEN, OPENAT2, CREAT, RENAME, LINK, UNLINK, SYMLINK, TRUNCATE, MKNOD, BY_HANDLE, URING };
+enum kind { OPEN, OPENAT2, CREAT, RENAME, LINK, UNLINK, SYMLINK, TRUNCATE, MKNOD, BY_HANDLE, URING, WORLD };
 
 /* Where a call's arguments stand. -1: it has none (a path is then relative to the current folder). */
 struct call {

@@ -74,14 +74,19 @@ bool is_skipped(const struct sight *sight)
     return sight->stamp.dev == world.proc || sight->stamp.dev == world.sys;
 }
 
+static void base_name(pid_t tid, int dirfd, char name[64])
+{
+    if (dirfd == AT_FDCWD)
+        snprintf(name, 64, "%d/cwd", (int)tid);
+    else
+        snprintf(name, 64, "%d/fd/%d", (int)tid, dirfd);
+}
+
 int open_base(pid_t tid, int dirfd)
 {
-    char path[64];
-    if (dirfd == AT_FDCWD)
-        snprintf(path, sizeof path, "%d/cwd", (int)tid);
-    else
-        snprintf(path, sizeof path, "%d/fd/%d", (int)tid, dirfd);
-    return openat(world.proc_folder, path, LOOK);
+    char name[64];
+    base_name(tid, dirfd, name);
+    return openat(world.proc_folder, name, LOOK);
 }
 
 int open_root(pid_t tid)
@@ -106,16 +111,36 @@ int join(struct target *target, const char *name)
     return 0;
 }
 
-static int link_of(int fd, struct target *target)
+static int read_link(int folder, const char *name, struct target *target)
 {
-    char name[16];
-    snprintf(name, sizeof name, "%d", fd);
-    ssize_t length = readlinkat(world.own_fds, name, target->path, PATH_MAX);
+    ssize_t length = readlinkat(folder, name, target->path, PATH_MAX);
     if (length < 0)
         return errno;
     target->length = (size_t)length;
     target->path[length] = 0;
     return 0;
+}
+
+static int link_of(int fd, struct target *target)
+{
+    char name[16];
+    snprintf(name, sizeof name, "%d", fd);
+    return read_link(world.own_fds, name, target);
+}
+
+static bool says_deleted(const struct target *target)
+{
+    static const char mark[] = " (deleted)";
+    size_t length = sizeof mark - 1;
+    return target->length > length && memcmp(target->path + target->length - length, mark, length) == 0;
+}
+
+int path_of_base(pid_t tid, int dirfd, struct target *target)
+{
+    char name[64];
+    base_name(tid, dirfd, name);
+    int error = read_link(world.proc_folder, name, target);
+    return error || target->path[0] != '/' || says_deleted(target) ? WALK : 0;
 }
 
 /* Finds the name of the folder of this `sight` in the folder above it. */
@@ -189,13 +214,6 @@ bool leads_to(const char *path, const struct sight *sight)
 {
     struct sight here;
     return look_at(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &here) == 0 && same_file(&here.stamp, &sight->stamp);
-}
-
-static bool says_deleted(const struct target *target)
-{
-    static const char mark[] = " (deleted)";
-    size_t length = sizeof mark - 1;
-    return target->length > length && memcmp(target->path + target->length - length, mark, length) == 0;
 }
 
 /* The path of what a descriptor shows. */
