@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +29,58 @@ def small_disk(at: Path, size: str) -> Iterator[Path]:
         yield at
     finally:
         subprocess.run(["umount", "--lazy", at], check=True)
+
+
+class Plug:
+    """An ext4 of its own, whose plug can be pulled: what was not durable is gone then.
+
+    The file system is shut down without what its memory holds (EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH of
+    fs/ext4/ext4.h), then mounted anew. What the disk itself may hold back is not lost by that."""
+
+    _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, struct.pack("I", 2)
+
+    def __init__(self, image: Path, at: Path) -> None:
+        self._image = image
+        self.at = at
+
+    def mount(self) -> None:
+        """Skips the test where that is not possible."""
+        done = subprocess.run(["mount", "-o", "loop", self._image, self.at], capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"no filesystem can be mounted here: {done.stderr.strip()}")
+
+    def pull(self) -> None:
+        """And puts it in again. Whoever works there has to be dead in a moment."""
+        folder = os.open(self.at, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, self._SHUTDOWN, self._NO_LOG_FLUSH)
+        finally:
+            os.close(folder)
+        self.unmount()
+        self.mount()
+
+    def unmount(self) -> None:
+        deadline = time.monotonic() + 20
+        while subprocess.run(["umount", self.at], capture_output=True).returncode:
+            assert time.monotonic() < deadline, f"somebody still works in {self.at}"
+            time.sleep(0.05)
+
+
+@contextmanager
+def plugged_in(folder: Path, *, journal: bool) -> Iterator[Plug]:
+    """Mounted on a folder of the given one."""
+    image, at = folder / "image", folder / "plugged"
+    at.mkdir(parents=True)
+    with open(image, "wb") as file:
+        file.truncate(256 << 20)
+    feature = "has_journal" if journal else "^has_journal"
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", feature, image], check=True)
+    plug = Plug(image, at)
+    plug.mount()
+    try:
+        yield plug
+    finally:
+        plug.unmount()
 
 
 def remount(at: Path, how: str) -> None:

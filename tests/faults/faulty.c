@@ -220,6 +220,7 @@ WRITE(copy_file_range, "copy", (int from, off64_t *start, int fd, off64_t *at, s
     int name parameters { return fails(fd_concerned(fd), call) ? -1 : NEXT(name) arguments; }
 ON_FD(fsync, "fsync", (int fd), (fd))
 ON_FD(fdatasync, "fsync", (int fd), (fd))
+ON_FD(sync_file_range, "fsync", (int fd, off64_t from, off64_t size, unsigned int how), (fd, from, size, how))
 ON_FD(ftruncate, "truncate", (int fd, off_t size), (fd, size))
 ON_FD(ftruncate64, "truncate", (int fd, off64_t size), (fd, size))
 

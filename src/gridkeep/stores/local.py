@@ -13,7 +13,7 @@ import io
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO
 
@@ -26,6 +26,7 @@ from gridkeep.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from gridkeep.stores import durable
 from gridkeep.stores import workshop as workshops
 from gridkeep.stores.base import ObjectInfo
 from gridkeep.stores.folders import FOLDER, Folders, enter
@@ -66,7 +67,8 @@ class LocalStore:
             out = self._new_file(workshop, _ONLY, key)
             try:
                 size = self._copy(key, source, out)
-                self._sync(key, out)
+                with self._explained(key, writing=True):
+                    os.fsync(out)
                 self._place(workshop, _ONLY, names, key, if_absent)
             finally:
                 os.close(out)
@@ -78,8 +80,9 @@ class LocalStore:
                 self._write(workshop, str(at), key, source, opened)
                 for at, (key, source) in enumerate(objects)
             ]
+            settle = durable.written_back if durable.commits_together(workshop) else os.fsync
             answers = [
-                self._finish(key, *item) if isinstance(item, tuple) else item
+                self._finish(key, *item, settle) if isinstance(item, tuple) else item
                 for (key, _), item in zip(objects, written, strict=True)
             ]
             self._place_many(workshop, answers)
@@ -195,15 +198,17 @@ class LocalStore:
         except Exception as error:
             return error
 
-    def _finish(self, key: str, out: int, size: int) -> ObjectInfo | Exception:
+    def _finish(self, key: str, out: int, size: int, settle: Callable[[int], None]) -> ObjectInfo | Exception:
+        """Durable but for its name, or (`durable`) as soon as its name is."""
         try:
-            self._sync(key, out)
+            with self._explained(key, writing=True):
+                settle(out)
             return ObjectInfo(key, size)
         except StoreError as error:
             return error
 
     def _place_many(self, workshop: int, answers: MutableSequence[ObjectInfo | Exception]) -> None:
-        """Renames what is durable to its key, with one fsync for each folder. Puts errors into `answers`."""
+        """Renames what is finished to its key, with one fsync for each folder. Puts errors into `answers`."""
         folders: dict[tuple[str, ...], list[int]] = {}
         for at, answer in enumerate(answers):
             if isinstance(answer, ObjectInfo):
@@ -229,10 +234,6 @@ class LocalStore:
             return answer
         except StoreError as error:
             return error
-
-    def _sync(self, key: str, out: int) -> None:
-        with self._explained(key, writing=True):
-            os.fsync(out)
 
     def _copy(self, key: str, source: BinaryIO, out: int) -> int:
         """All of `source` into the descriptor; a hole stays one. What `source` raises is not translated: it is not ours."""
