@@ -207,6 +207,11 @@ class Session:
         finally:
             os.close(fd)
 
+    def is_whole(self) -> bool:
+        """Whether the journal holds all that was recorded. It is not fsynced: a power cut may have cut it off."""
+        end = self.end()
+        return end is not None and sum(1 for _ in self.records(0)) >= end["counters"]["records"]
+
     def stop(self) -> bool:
         """Asks the shim to end the script and all its descendants: SIGTERM, grace, SIGKILL. False when there is no shim
         to ask: only its guard may be left, which has no power over them."""

@@ -41,9 +41,10 @@ class Database(Protocol):
         """All `rows` of this thread inside are as of one moment. Not to be nested."""
         ...
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, *, durable: bool = False) -> AbstractContextManager[None]:
         """A transaction that excludes every other writer from its first moment, so that what it reads
-        stays true. Committed at the end, undone by an exception. Not to be nested."""
+        stays true. Committed at the end, undone by an exception. Not to be nested. `durable`: it outlives a power
+        cut as soon as it is committed; others may not, a moment after."""
         ...
 
     def version(self) -> int:

@@ -76,7 +76,7 @@ class RunRecords(Records):
         return [cluster_from(row) for row in self._db.rows(f"{_CLUSTERS} ORDER BY name")]
 
     def create_run(self, run: Run, experiments: Sequence[Experiment]) -> None:
-        with self._db.writing():
+        with self._db.writing(durable=True):
             if self._taken(run.name):
                 message = f"A Run with the name {run.name} already exists"
                 raise NameTaken(message, f"Try the name {self._free(run.name)}.")

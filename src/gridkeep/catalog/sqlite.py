@@ -85,10 +85,11 @@ class SqliteDatabase:
         if journal != wanted:
             [[journal]] = self.rows(f"PRAGMA journal_mode = {wanted}")
         if journal == "wal":
-            self.rows(
-                "PRAGMA synchronous = NORMAL"
-            )  # safe against the death of processes without an fsync at each commit
+            # Safe against the death of processes, and whole after a power cut, without an fsync at each commit.
+            self._synchronous = "NORMAL"
+            self.rows("PRAGMA synchronous = NORMAL")
         else:
+            self._synchronous = "FULL"
             self.warning = (
                 f"The catalog {self._path} lies on a network file system: it is slower there, "
                 "and only one machine may use it."
@@ -110,9 +111,15 @@ class SqliteDatabase:
             yield
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._transaction("BEGIN IMMEDIATE"):
-            yield
+    def writing(self, *, durable: bool = False) -> Iterator[None]:
+        if durable:
+            self.rows("PRAGMA synchronous = FULL")
+        try:
+            with self._transaction("BEGIN IMMEDIATE"):
+                yield
+        finally:
+            if durable:
+                self.rows(f"PRAGMA synchronous = {self._synchronous}")
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:

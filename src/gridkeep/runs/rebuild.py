@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from gridkeep.errors import Conflict, NotFound, ObjectMissing, StoreError, StoreUnavailable
 from gridkeep.files import is_locked, take_lock
 from gridkeep.model import JSON, Cluster, Experiment, Run
-from gridkeep.runs import restore
 from gridkeep.runs.cluster import make_cluster
 from gridkeep.runs.context import Context
 from gridkeep.runs.unfinished import find_unfinished, has_ledger, let_sync_again, place_of, submissions
 from gridkeep.stores import open_store
 from gridkeep.stores.base import Store
 from gridkeep.stores.keys import experiment_prefix, manifest_key
+from gridkeep.supervisor import restore
 from gridkeep.supervisor.finish import has_manifest
 from gridkeep.supervisor.marks import marked
 from gridkeep.supervisor.record import ULID, read_record

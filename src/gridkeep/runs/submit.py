@@ -30,10 +30,10 @@ from gridkeep.runs.inputs import Input, fetch_inputs, find_inputs
 from gridkeep.runs.names import check_name, made_up_name
 from gridkeep.runs.program import Program, resolve
 from gridkeep.runs.values import readable
-from gridkeep.supervisor import credentials, workcopy
+from gridkeep.supervisor import credentials, restart, workcopy
 from gridkeep.supervisor.cleanup import submitting
 from gridkeep.supervisor.copying import remove_tree
-from gridkeep.supervisor.prepare import environ_file
+from gridkeep.supervisor.prepare import copy_file, environ_file
 from gridkeep.supervisor.record import keep_submission
 from gridkeep.supervisor.workcopy import WorkingCopy
 
@@ -265,10 +265,12 @@ def _keep_and_record(
         if copy is not None:
             copy = workcopy.take(copy, work)
             notes = [*notes, *copy.warnings, *fetch_inputs(context, inputs, work)]
+            workcopy.note(work, copy_file(context.home, run.ulid))
         environ = {**request.environ, **config.environment, **request.env}
         write_json(environ_file(context.home, run.ulid), environ)
         if credentials.needs_credentials(context.cluster(run.cluster)):
             credentials.keep(context.home, run.ulid, context.environ)
+        restart.note(context.home, run.ulid)
         submission = _record(context, submission, may_rename=request.name is None)
     except BaseException:
         if context.catalog.run(run.run_id) is None:  # not interrupted just after it was recorded

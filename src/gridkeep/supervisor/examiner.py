@@ -12,7 +12,7 @@ import stat
 
 from gridkeep.capture.journal import Stamp
 from gridkeep.settings import Settings
-from gridkeep.supervisor import memory
+from gridkeep.supervisor import memory, restart
 from gridkeep.supervisor.entry import SMALL, Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.settle import Rest, is_straight, open_for_reading, rest
@@ -39,6 +39,7 @@ class Examiner:
         self._tracker = tracker
         self._settings = settings
         self.final, self.all_told = False, True
+        self.restarted_at = restart.since(ledger)
         self._as_of = 0.0
         self._straight: dict[bytes, bool] = {}
 
@@ -56,6 +57,9 @@ class Examiner:
         entry.renamed_to = None
         if not stat.S_ISREG(st.st_mode):
             self._not_a_file(entry, st, now)
+            return None
+        if self.restarted_at is not None and restart.has_lost(entry, st):
+            self._keep(entry)
             return None
         is_written = written(entry, Stamp.of(st))
         entry.proven = entry.proven or is_written
@@ -120,6 +124,12 @@ class Examiner:
         except OSError:
             return False
 
+    def doubt(self, entry: Entry) -> str | None:
+        """What a reader should know of the version that was read: what was written before the machine went down may lack its
+        end."""
+        at = self.restarted_at
+        return restart.DOUBTFUL if at is not None and (entry.mtime_ns or 0) < at * 1e9 else None
+
     # ------------------------------------------------------------------------------------------------------- what it is
 
     def _gone(self, entry: Entry, now: float) -> None:
@@ -129,7 +139,10 @@ class Examiner:
             # The new name is listed in its place.
             self._withdraw(entry)
         elif memory.took(self._ledger, entry):
-            self._went_with_its_machine(entry)
+            if self.restarted_at is not None and entry.sha256:
+                self._keep(entry)
+            else:
+                self._went_with_its_machine(entry)
         elif entry.proven:
             reason = "removed by the run"
             if entry.renamed_to:
@@ -140,9 +153,19 @@ class Examiner:
         else:
             self._withdraw(entry)
 
+    def _keep(self, entry: Entry) -> None:
+        """What the store has of it is more than what its disk has after a restart of the machine."""
+        entry.reason = restart.KEPT
+        self._settle(entry, Phase.STORED)
+
     def _went_with_its_machine(self, entry: Entry) -> None:
         entry.phase, entry.due, entry.dirty = Phase.MISSING, None, True
-        entry.reason = "it lay in memory and is gone, and the run did not remove it"
+        cause = (
+            "lay in memory"
+            if self.restarted_at is None
+            else "had not reached its disk when its machine went down,"
+        )
+        entry.reason = f"it {cause} and is gone, and the run did not remove it"
         if entry.sha256:
             entry.reason += "; what was stored may be an earlier version"
         self._ledger.put(entry)

@@ -19,6 +19,7 @@ from gridkeep.catalog.base import Catalog
 from gridkeep.errors import CatalogError
 from gridkeep.settings import Settings
 from gridkeep.stores.base import Store
+from gridkeep.supervisor import restart
 from gridkeep.supervisor.alongside import Alongside
 from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.examiner import Examiner
@@ -77,6 +78,11 @@ class Keeper:
         self._passed_over: set[bytes] = set()  # by the last sweep, as they were under way
         self.alongside = Alongside(store, experiment_id, output, settings.growing_interval)
         self._next_publish = 0.0
+
+    def look_again(self) -> None:
+        """After a restart of the machine was noted."""
+        self._examiner.restarted_at = restart.since(self._ledger)
+        self._store_answers()
 
     def finish_up(self) -> None:
         """The script and all its descendants are gone: nobody has a file open any more, nothing needs to be quiet."""
@@ -213,7 +219,7 @@ class Keeper:
             sent.mode,
         )
         entry.partial, entry.tries = sent.prefix, 0
-        entry.reason = self._naming.place(entry.path).note
+        entry.reason = self._naming.place(entry.path).note or self._examiner.doubt(entry)
         ready = entry.phase is Phase.READY
         if ready and entry.path in self._passed_over and not self._examiner.is_as_sent(entry):
             entry.due = 0.0  # it was written since it was read, by another of its names

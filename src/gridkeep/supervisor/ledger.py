@@ -71,9 +71,7 @@ class Ledger:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, timeout=60)
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute(
-            "PRAGMA synchronous=OFF"
-        )  # the journal and the store are the truth after a power cut
+        self._db.execute("PRAGMA synchronous=NORMAL")  # whole after a power cut, if not the newest
         self._db.execute("PRAGMA cache_size=-8192")
         self._db.execute("PRAGMA temp_store=FILE")
         self._db.executescript(_SCHEMA)
@@ -93,6 +91,10 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
+
+    def make_durable(self) -> None:
+        """All that was put down so far outlives a power cut."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -189,7 +191,11 @@ class Ledger:
         self._held.pop(entry.path, None)
         self._db.execute("DELETE FROM entries WHERE path = ?", (entry.path,))
         if entry.published:
-            self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (entry.artifact_id,))
+            self.forget(entry.artifact_id)
+
+    def forget(self, artifact_id: str) -> None:
+        """The catalog is not to list this any more."""
+        self._db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (artifact_id,))
 
     def noted(self, now: float) -> list[Entry]:
         """What this transaction has put and is to be looked at by now."""
@@ -333,6 +339,16 @@ class Ledger:
             self._db.execute("DROP TABLE listing")
         return found, [key for (key,) in strays]
 
+    def without_file(self) -> set[str]:
+        """The artifact_ids of losses whose paths are unknown, and of folders' summaries."""
+        query = "SELECT artifact_id FROM entries WHERE listed IS NULL UNION SELECT artifact_id FROM folders"
+        return {row[0] for row in self._all(query)}
+
+    def paths_of_keys(self, prefix: str) -> dict[str, bytes]:
+        """Of entries whose key begins so: key → path."""
+        query = "SELECT key, path FROM entries WHERE substr(key, 1, ?) = ?"
+        return dict(self._all(query, (len(prefix), prefix)))
+
     def totals(self) -> dict[str, int]:
         """`files`, `bytes`, `missing`, `ignored`, `removed`, and `swept` (found by the last sweep)."""
         found = {"files": 0, "bytes": 0, "missing": 0, "ignored": 0, "removed": 0, "swept": 0}
@@ -355,6 +371,13 @@ class Ledger:
             self._db.execute("DELETE FROM snapshot")
             rows = ((path, *_snapshot_row(st)) for path, st in found)
             self._db.executemany("INSERT INTO snapshot VALUES (?, ?, ?, ?, ?)", rows)
+
+    def untouched(self, folder: bytes) -> Iterator[tuple[bytes, int]]:
+        """Path and size of the files in a folder that no entry tells of, as the snapshot has them."""
+        low, high = folder + b"/", folder + b"0"  # "0" follows "/"
+        query = """SELECT path, size FROM snapshot WHERE ino > 0 AND path > ? AND path < ?
+            AND path NOT IN (SELECT path FROM entries)"""
+        yield from self._all(query, (low, high)).fetchall()
 
     def was_there(self, path: bytes) -> bool:
         """Whether something was there before the script started, as far as the snapshot tells."""

@@ -23,7 +23,7 @@ from gridkeep.errors import CatalogError, GridError, StoreError
 from gridkeep.model import ACTIVE_STATES, Experiment, Outcome, Run, State
 from gridkeep.settings import Home, Settings
 from gridkeep.stores.base import Store
-from gridkeep.supervisor import finish, memory
+from gridkeep.supervisor import finish, memory, restart
 from gridkeep.supervisor.keeper import Keeper
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.lookout import Lookout
@@ -82,6 +82,7 @@ class Life:
 
     def run(self) -> None:
         """Raises Withdrawn when somebody deletes the experiment meanwhile, or stops it before its script begins."""
+        self._take_stock()
         self._keeper.publisher.remind()
         if self._experiment.waiting_for:  # what one before us waited for
             self._update(waiting_for=None)
@@ -97,6 +98,25 @@ class Life:
                 break
             self._start_again()
         self._sync_the_rest()
+
+    def _take_stock(self) -> None:
+        """Where the machine was started again since a supervisor was here."""
+        if not restart.noticed(self._home, self._id):
+            return
+        naming = self._prepared.naming
+        touched = [path for _, record in self._session.records(0) for path, _ in record.paths]
+        while True:
+            try:
+                restart.mend_output(self._store, self._id, self._output)
+                with self._ledger.transaction():
+                    restart.recall(self._catalog, self._id, self._ledger, naming)
+                    restart.take_stock(self._store, self._id, self._ledger, naming, touched, time.time())
+                break
+            except (StoreError, CatalogError) as error:
+                self._keeper.store_trouble(error)
+                self._stop_requested()  # raises Withdrawn
+        self._keeper.look_again()
+        restart.note(self._home, self._id)
 
     def _start(self) -> bool:
         """False when the script could not be started; what is known of it is then in the ledger."""
@@ -141,6 +161,8 @@ class Life:
         while True:
             try:
                 launch = self._prepared.prepare()
+                self._ledger.make_durable()
+                restart.note(self._home, self._id)
                 self._keeper.home_works()
                 return launch
             except (GridError, OSError) as error:
@@ -173,6 +195,17 @@ class Life:
             self._stop_requested()  # raises Withdrawn
         if self._mode() in _SEEING:
             memory.all_told(self._ledger)
+            self._note_lost_calls()
+
+    def _note_lost_calls(self) -> None:
+        """Of a journal that a power cut may have cut off."""
+        at, fact = restart.since(self._ledger), f"cut-{self._experiment.attempt}"
+        started = self._session.started() or {"at": 0.0}
+        if at is not None and started["at"] < at and not self._ledger.fact(fact):
+            with self._ledger.transaction():
+                if not self._session.is_whole():
+                    self._ledger.add_loss(restart.LOST_CALLS)
+                self._ledger.set_fact(fact, 1)
 
     def _start_again(self) -> None:
         """Another attempt in the same working copy, after all that the lost one wrote has been noted."""

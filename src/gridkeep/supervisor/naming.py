@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gridkeep.stores.keys import listed_path
+from gridkeep.stores.keys import is_shifted, listed_path
 from gridkeep.supervisor.trees import place_of
 
 _OUTSIDE = b"_abs/"  # stands before the absolute path of a file outside the working copy
@@ -54,6 +54,18 @@ class Naming:
                 relative = os.path.join(name, path[len(target) :]).rstrip(b"/")
                 return Place(listed_path(relative), self._rule(path, relative), _SHARED)
         return Place(_OUTSIDE + path[1:], self._rule(path, path[1:], outside=True))
+
+    def path_of(self, listed: bytes) -> bytes:
+        """The canonical path of a file that is listed so."""
+        if is_shifted(listed):
+            top, slash, rest = listed.partition(b"/")
+            return self._tree + top.removesuffix(b"_work") + slash + rest
+        if listed.startswith(_OUTSIDE):
+            return listed[len(_OUTSIDE) - 1 :]
+        for target, name in self._links.items():
+            if (listed + b"/").startswith(name + b"/"):
+                return os.path.join(target, listed[len(name) + 1 :]).rstrip(b"/")
+        return self._tree + listed
 
     def _own(self, path: bytes) -> bool:
         """Whether it lies in the experiment's own copy, which itself lies in the home."""

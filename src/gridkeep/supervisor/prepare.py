@@ -12,10 +12,10 @@ from gridkeep.errors import GridError
 from gridkeep.files import read_json, take_lock, write_json
 from gridkeep.model import Experiment, Run
 from gridkeep.settings import Home, Settings
-from gridkeep.supervisor import workcopy
+from gridkeep.supervisor import restart, workcopy
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.naming import Naming
-from gridkeep.supervisor.trees import Trees
+from gridkeep.supervisor.trees import Trees, place_of
 
 BUILD_PATIENCE = 3600.0  # seconds that experiments wait for the one that runs the on_build actions
 
@@ -57,6 +57,7 @@ class Preparation:
         """Makes the working copy, notes how it stands, and says what to execute. Raises GridError, OSError."""
         spec, folder = self._run.spec, self._home.journal(self._experiment.experiment_id)
         if not spec.in_place:
+            self._check_copy()
             self._make_tree()
         if not self._ledger.fact("snapshot"):
             if spec.capture and (why := self._why_watch()):
@@ -104,6 +105,23 @@ class Preparation:
         else:
             workcopy.clone(source, self.tree)
 
+    def _check_copy(self) -> None:
+        """Whether the code is still what was submitted: a machine that went down since may have lost some of it. Raises
+        GridError."""
+        source, lost = self._home.work(self._run.ulid), None
+        if not restart.noticed(self._home, self._run.ulid):
+            return
+        if self._ledger.fact("snapshot"):
+            untouched = self._ledger.untouched(place_of(os.fsencode(self.tree)))
+            lost = next((os.fsdecode(path) for path, size in untouched if _size(path) != size), None)
+        elif not self._run.spec.on_build:
+            copy = self.tree if os.path.isdir(self.tree) else source
+            lost = workcopy.lacks(copy, copy_file(self._home, self._run.ulid))
+        if lost is not None:
+            raise GridError(
+                f"The machine went down, and the run's copy of the code lost {lost}.", "Submit the run again."
+            )
+
     def _build(self, source: str) -> None:
         """The on_build actions, once for a run, in the copy that its experiments are cloned from."""
         folder = self._home.journal(self._run.ulid)
@@ -143,6 +161,18 @@ class Preparation:
 def environ_file(home: Home, run_ulid: str) -> str:
     """The submitter's environment: names and values, readable by its owner only."""
     return os.path.join(home.journal(run_ulid), "environ.json")
+
+
+def copy_file(home: Home, run_ulid: str) -> str:
+    """What the run's copy of the code held when it was submitted."""
+    return os.path.join(home.journal(run_ulid), "copy.json")
+
+
+def _size(path: bytes) -> int | None:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return None
 
 
 def _with_actions(argv: list[str], before: list[str], after: list[str]) -> list[str]:

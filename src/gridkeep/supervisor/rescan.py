@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 
 from gridkeep.capture.journal import ABSENT, Stamp
-from gridkeep.supervisor import memory
+from gridkeep.supervisor import memory, restart
 from gridkeep.supervisor.entry import UNSETTLED, Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.tracker import Tracker, written
@@ -46,6 +46,7 @@ class Rescan:
         """Touches every file that is not as the ledger has it. `unexpected`: they are counted as found by the sweep, but for
         links and special files."""
         overtaken: set[bytes] | None = None
+        went_down = restart.since(self._ledger) is not None
         with self._ledger.transaction():
             for entry in self._ledger.settled():
                 if not _changed(entry):
@@ -62,6 +63,8 @@ class Rescan:
                 is_file = stat.S_ISREG(st.st_mode)
                 if unexpected and stat.S_ISDIR(st.st_mode):
                     continue  # nobody can look into it, but of each file in it there is a record
+                if went_down and before.exists and st.st_size < before.size:
+                    continue  # it lost its end with its machine: nobody wrote it
                 self._tracker.found(path, before, now, unexpected=unexpected and is_file, proven=is_file)
 
     def look_at(self, paths: Iterable[bytes], now: float) -> None:

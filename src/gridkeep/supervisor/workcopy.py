@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gridkeep.errors import GridError, HomeError
+from gridkeep.files import read_json, write_json
 from gridkeep.settings import Settings
 from gridkeep.supervisor.copying import Entry, copy_entries, remove_tree
 from gridkeep.supervisor.selection import Selection, git, list_all
@@ -107,6 +108,19 @@ def clone(source: str, dest: str) -> None:
             f"The working copy {source} cannot be read: {error.strerror}.", "Submit the run again."
         ) from None
     _make(source, dest, entries, must_be_whole=True)
+
+
+def note(folder: str, file: str) -> None:
+    """What a finished copy holds, for `lacks`. Durable. Raises OSError."""
+    write_json(file, [[entry.path, entry.size] for entry in list_all(folder) if not entry.is_folder])
+
+
+def lacks(folder: str, file: str) -> str | None:
+    """An entry that was noted of this copy and that it has no more, or not whole; None also where nothing was noted.
+    Raises OSError."""
+    there = {entry.path: entry.size for entry in list_all(folder)}
+    noted: list[tuple[str, int]] = read_json(file) or []
+    return next((path for path, length in noted if there.get(path) != length), None)
 
 
 def _make(source: str, dest: str, entries: Sequence[Entry], *, must_be_whole: bool) -> list[str]:

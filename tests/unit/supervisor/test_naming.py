@@ -42,6 +42,14 @@ def test_places(path, listed, rule):
     assert naming().place(path) == Place(listed, rule)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [TREE + b"/a", TREE + b"/out/b", b"/tmp/x/y", b"/home/u/project/data/c/d", b"/home/u/project/data"],
+)
+def test_the_way_back(path):
+    assert naming().path_of(naming().place(path).listed) == path
+
+
 def test_what_lies_behind_a_linked_entry_has_its_name_in_the_tree_and_a_note():
     place = naming().place(b"/home/u/project/data/set/x.bin")
     assert (place.listed, place.rule) == (b"data/set/x.bin", None)

@@ -71,16 +71,17 @@ def from_manifest(
     header: JSON,
     digest: str,
     progress: Progress,
+    *,
+    supervised: bool = False,
 ) -> Run:
     """Brings it back exactly as it ended; returns its run. `experiment` is that of its record, `header` and `digest` are of
-    its manifest, which was checked. Raises StoreError, Conflict, CatalogError."""
+    its manifest, which was checked. `supervised`: should we be killed, a supervisor begins again. Raises StoreError,
+    Conflict, CatalogError."""
     ended = _ended(experiment, header)
-    for_now: dict[str, Any] = {
-        "state": State.FAILED,
-        "outcome": str(Outcome.LOST),
-        "reason": _BEING_REBUILT,
-        "manifest_sha256": None,
-    }
+    for_now: dict[str, Any] = {"state": State.SYNCING, "outcome": None, "reason": None}
+    if not supervised:
+        for_now = {"state": State.FAILED, "outcome": str(Outcome.LOST), "reason": _BEING_REBUILT}
+    for_now["manifest_sha256"] = None
     there = catalog.restore(run, [replace(ended, **for_now)])
     catalog.update_experiment(ended.experiment_id, **for_now)  # where an older record was there
     while stale := catalog.artifacts(ended.experiment_id, limit=_BATCH):
