@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +36,8 @@ class Home:
         self.project = folder / "project"
         self.project.mkdir()
         self.home = folder / "home"
-        self.environ = {**os.environ, "GRIDKEEP_HOME": str(self.home)}
+        # As a user has it: a program whose modules were compiled once.
+        self.environ = {**os.environ, "GRIDKEEP_HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": ""}
         self._numbers = iter(range(10**6))
 
     def script(self, name: str, text: str) -> Path:
@@ -48,10 +49,10 @@ class Home:
         """A name that nothing has yet, beside the project."""
         return self.folder / f"{name}-{next(self._numbers)}"
 
-    def plain(self, *command: str | Path) -> str:
-        """Runs it as it is; what it printed."""
+    def plain(self, *command: str | Path, under: Sequence[str | Path] = ()) -> str:
+        """Runs it as it is, or by the program `under` which it is; what it printed."""
         rest()
-        return self._run([sys.executable, *map(str, command)])
+        return self._run([*map(str, under), sys.executable, *map(str, command)])
 
     def captured(self, *command: str | Path, quiet: float, memory: bool = False) -> Experiment:
         """Runs it under `grid run` to its end. Looking costs the machine something too: so it looks first after `quiet`

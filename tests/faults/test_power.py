@@ -78,10 +78,11 @@ def plugged(grid: Grid, plug: disks.Plug) -> Iterator[Grid]:
     end_processes_of(home)
 
 
-def go_down(grid: Grid, plug: disks.Plug) -> None:
-    """The machine, with that disk; the next start of it is another."""
+def go_down(grid: Grid, plug: disks.Plug | None = None) -> None:
+    """The machine, with that disk, or in good order; the next start of it is another."""
     end_processes_of(grid.home)
-    plug.pull()
+    if plug is not None:
+        plug.pull()
     for note in grid.home.glob("journal/*/boot"):
         note.write_text("another start of the machine")
 
@@ -139,6 +140,46 @@ def test_what_was_stored_stays_when_the_plug_is_pulled_while_the_script_works(
     assert len(found["large"]) == 5 << 20
     assert one["missing"] == 1  # what it may have written since its last record
     assert "hello" in grid("logs", "r-exp0").stdout
+
+
+REWRITES = """
+import os, sys, time
+def put(name, text, mtime=None):
+    with open(name, "w") as file:
+        file.write(text)
+    if mtime: os.utime(name, (mtime, mtime))
+if not os.path.exists("again"):
+    put("cut", "a long first version"); put("older", "one"); put("emptied", "one"); put("same", "one")
+    put("gone", "one"); put("late", "one")
+    while not os.path.exists(sys.argv[1]): time.sleep(0.01)
+    put("cut", "short"); put("older", "two", 1000000); os.unlink("gone"); put("again", "")
+    time.sleep(600)
+put("emptied", ""); put("older", "three", 900000); put("late", ""); put("new", "x")
+file = open("late", "a"); file.write("later"); file.flush(); time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_the_disk_has_counts_after_a_restart_in_good_order(
+    grid: Grid, tmp_path: Path, resumed: bool
+) -> None:
+    """The newest version is shorter than the stored one, bears an older date, or was emptied by a later attempt."""
+    (grid.cwd / "write.py").write_text(REWRITES)
+    options = ["--auto_resume"] if resumed else []
+    grid("run", "--name", "r", *options, "write.py", tmp_path / "go")
+    wait_for(lambda: stored(grid, "r") == 6, 60, every=0.1, what="the first versions to be stored")
+    (tmp_path / "go").touch()
+    wait_for(lambda: any(grid.home.glob("work/*/again")), 60, every=0.001)
+    go_down(grid)
+    (one,) = grid.finished("r", 60)
+    assert (one["state"], one["outcome"]) == (("completed", "exit") if resumed else ("failed", "lost"))
+    grid("verify", "--deep", "r")
+    grid("artifacts", "r", "--download_dir", tmp_path / "back")
+    folder = tmp_path / "back" / "r" / "r-exp0"
+    found = {path.name: path.read_text() for path in folder.iterdir()}
+    first = {"cut": "short", "older": "two", "emptied": "one", "same": "one", "late": "one", "again": ""}
+    then = first | {"older": "three", "emptied": "", "late": "later", "new": "x"}
+    assert found == (then if resumed else first)
 
 
 def has_bytes(path: Path) -> bool:

@@ -65,7 +65,9 @@ _MKNOD = Call(Kind.MKNOD, path=0, mode=1)
 _MKNODAT = Call(Kind.MKNOD, dirfd=0, path=1, mode=2)
 _BY_HANDLE = Call(Kind.BY_HANDLE, flags=2)
 _IO_URING = Call(Kind.IO_URING)
-_WORLD = Call(Kind.WORLD)  # chroot, pivot_root, unshare, setns, mount, umount, umount2, move_mount
+_WORLD = Call(
+    Kind.WORLD
+)  # chroot, pivot_root, unshare, setns, mount, umount(2), move_mount, open_tree, fsmount
 
 # fmt: off
 TABLES: dict[int, dict[int, Call]] = {
@@ -73,18 +75,19 @@ TABLES: dict[int, dict[int, Call]] = {
         2: _OPEN, 257: _OPENAT, 85: _CREAT, 437: _OPENAT2, 82: _RENAME, 264: _RENAMEAT, 316: _RENAMEAT2,
         86: _LINK, 265: _LINKAT, 87: _UNLINK, 263: _UNLINKAT, 88: _SYMLINK, 266: _SYMLINKAT, 76: _TRUNCATE,
         133: _MKNOD, 259: _MKNODAT, 304: _BY_HANDLE, 425: _IO_URING,
-        161: _WORLD, 155: _WORLD, 272: _WORLD, 308: _WORLD, 165: _WORLD, 166: _WORLD, 429: _WORLD,
+        161: _WORLD, 155: _WORLD, 272: _WORLD, 308: _WORLD, 165: _WORLD, 166: _WORLD, 429: _WORLD, 428: _WORLD, 432: _WORLD,
     },
     I386: {
         5: _OPEN, 295: _OPENAT, 8: _CREAT, 437: _OPENAT2, 38: _RENAME, 302: _RENAMEAT, 353: _RENAMEAT2,
         9: _LINK, 303: _LINKAT, 10: _UNLINK, 301: _UNLINKAT, 83: _SYMLINK, 304: _SYMLINKAT, 92: _TRUNCATE,
         193: _TRUNCATE, 14: _MKNOD, 297: _MKNODAT, 342: _BY_HANDLE, 425: _IO_URING,
         61: _WORLD, 217: _WORLD, 310: _WORLD, 346: _WORLD, 21: _WORLD, 22: _WORLD, 52: _WORLD, 429: _WORLD,
+        428: _WORLD, 432: _WORLD,
     },
     AARCH64: {
         56: _OPENAT, 437: _OPENAT2, 38: _RENAMEAT, 276: _RENAMEAT2, 37: _LINKAT, 35: _UNLINKAT, 36: _SYMLINKAT,
         45: _TRUNCATE, 33: _MKNODAT, 265: _BY_HANDLE, 425: _IO_URING,
-        51: _WORLD, 41: _WORLD, 97: _WORLD, 268: _WORLD, 40: _WORLD, 39: _WORLD, 429: _WORLD,
+        51: _WORLD, 41: _WORLD, 97: _WORLD, 268: _WORLD, 40: _WORLD, 39: _WORLD, 429: _WORLD, 428: _WORLD, 432: _WORLD,
     },
 }
 # fmt: on

@@ -210,7 +210,12 @@ class Session:
     def is_whole(self) -> bool:
         """Whether the journal holds all that was recorded. It is not fsynced: a power cut may have cut it off."""
         end = self.end()
-        return end is not None and sum(1 for _ in self.records(0)) >= end["counters"]["records"]
+        if end is None:
+            return False
+        found = sum(
+            not record.marks & journal.LATE for _, record in self.records(0)
+        )  # else it is there twice
+        return found >= int(end["counters"]["records"])
 
     def stop(self) -> bool:
         """Asks the shim to end the script and all its descendants: SIGTERM, grace, SIGKILL. False when there is no shim

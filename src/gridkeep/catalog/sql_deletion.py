@@ -61,7 +61,7 @@ class Deletion(Records):
                     "(SELECT artifact_id FROM artifacts WHERE experiment_id = ? LIMIT ?)",
                     (experiment_id, _DELETED_AT_ONCE),
                 )
-        with self._db.writing():
+        with self._db.writing(durable=True):
             rows = self._db.rows("SELECT run_id FROM experiments WHERE experiment_id = ?", (experiment_id,))
             for table in ("shares", "experiments"):
                 self._db.run(f"DELETE FROM {table} WHERE experiment_id = ?", (experiment_id,))

@@ -49,7 +49,8 @@ class ExperimentRecords(Records):
     ) -> bool:
         if unknown := changes.keys() - set(UPDATABLE):
             raise TypeError(f"an experiment's {', '.join(sorted(unknown))} cannot be set")
-        with self._db.writing():
+        is_final = "state" in changes and not State(changes["state"]).active
+        with self._db.writing(durable=is_final):  # what the home has of it goes then
             state = self._state(experiment_id)
             if state is None or (only_from is not None and state not in only_from):
                 return False

@@ -12,20 +12,18 @@ from contextlib import suppress
 
 from gridkeep.catalog.base import Catalog
 from gridkeep.catalog.sqlite import open_catalog
-from gridkeep.errors import GridError, HomeError, StoreError, StoreUnavailable
+from gridkeep.errors import CatalogError, GridError, HomeError, StoreError
 from gridkeep.files import read_json, take_lock
-from gridkeep.model import ACTIVE_STATES, Experiment, Outcome, Run, State
+from gridkeep.model import ACTIVE_STATES, Experiment, Outcome, State
 from gridkeep.settings import Home, load
 from gridkeep.stores.base import Store
-from gridkeep.supervisor import restart, restore
+from gridkeep.supervisor import restore
 from gridkeep.supervisor.cleanup import clean, leave
 from gridkeep.supervisor.credentials import open_run_store
 from gridkeep.supervisor.finish import has_manifest
 from gridkeep.supervisor.life import Life, Withdrawn
 from gridkeep.supervisor.prepare import environ_file
-from gridkeep.supervisor.record import read_record
 
-_PAUSE = 1.0  # seconds between two questions to a store that is silent
 _PATIENCE = 5.0  # seconds for the store to answer before the script begins
 
 
@@ -69,15 +67,15 @@ def carry(home: Home, catalog: Catalog, ulid: str) -> None:
         raise GridError(f"There is no cluster named {run.cluster}.")
     settings = load(home, read_json(environ_file(home, run.ulid)) or os.environ)
     store = open_run_store(home, settings, cluster, run.ulid)
-    past = _is_past(home, store, experiment)
-    if (past or restart.noticed(home, ulid)) and _is_brought_back(catalog, store, run, ulid):
-        return
-    if past:
+    if _is_past(home, store, experiment):
+        with suppress(StoreError, CatalogError):
+            if restore.bring_back(catalog, store, run, experiment):
+                return
         catalog.update_experiment(
             ulid,
             state=State.FAILED,
             outcome=str(Outcome.LOST),
-            reason=f"the catalog is older than it; `grid catalog rebuild {store.uri}` says what was kept of it",
+            reason=f"the catalog is older than it; `grid catalog rebuild {store.uri}` says how it ended",
             finished_at=time.time(),
         )
         return
@@ -104,30 +102,6 @@ def _is_past(home: Home, store: Store, experiment: Experiment) -> bool:
         return False
     finally:
         asking.shutdown(wait=False)
-
-
-def _is_brought_back(catalog: Catalog, store: Store, run: Run, ulid: str) -> bool:
-    """Whether it has ended before, as its manifest says: then the catalog is told so, and what the home has of it is worth
-    nothing: it may be from before, or a machine that went down may have lost the rest. A store that is silent is waited
-    for."""
-    while True:
-        try:
-            digest = restore.manifest_digest(store, ulid)
-            if digest is None:
-                return False
-            try:
-                header = restore.check_manifest(store, ulid)
-            except StoreUnavailable:
-                raise
-            except StoreError:
-                return False  # it is damaged, and says nothing
-            _, ended = read_record(store, ulid)
-            restore.from_manifest(catalog, store, run, ended, header, digest, lambda _: None, supervised=True)
-            return True
-        except StoreError as error:
-            if not catalog.update_experiment(ulid, only_from=ACTIVE_STATES, waiting_for=error.message):
-                return True  # it was stopped or deleted meanwhile
-            time.sleep(_PAUSE)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,9 @@ class Entry:
     swept: bool = False  # found by the last sweep, not by capture
     dirty: bool = False  # the catalog does not have it as it is
     published: bool = False  # the catalog has it, or may have
+    unsure: bool = (
+        False  # last touched before its machine went down: the disk may have less of it than the store
+    )
 
     @property
     def created(self) -> bool:

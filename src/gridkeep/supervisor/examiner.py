@@ -39,7 +39,6 @@ class Examiner:
         self._tracker = tracker
         self._settings = settings
         self.final, self.all_told = False, True
-        self.restarted_at = restart.since(ledger)
         self._as_of = 0.0
         self._straight: dict[bytes, bool] = {}
 
@@ -58,10 +57,10 @@ class Examiner:
         if not stat.S_ISREG(st.st_mode):
             self._not_a_file(entry, st, now)
             return None
-        if self.restarted_at is not None and restart.has_lost(entry, st):
+        is_written = written(entry, Stamp.of(st))
+        if entry.unsure and entry.sha256 and (not is_written or restart.has_lost(entry, Stamp.of(st))):
             self._keep(entry)
             return None
-        is_written = written(entry, Stamp.of(st))
         entry.proven = entry.proven or is_written
         if is_written and self._is_asked_by_sender(entry, st):
             return self._send(entry, st, Phase.READY, prefix=False, asked=False)
@@ -124,12 +123,6 @@ class Examiner:
         except OSError:
             return False
 
-    def doubt(self, entry: Entry) -> str | None:
-        """What a reader should know of the version that was read: what was written before the machine went down may lack its
-        end."""
-        at = self.restarted_at
-        return restart.DOUBTFUL if at is not None and (entry.mtime_ns or 0) < at * 1e9 else None
-
     # ------------------------------------------------------------------------------------------------------- what it is
 
     def _gone(self, entry: Entry, now: float) -> None:
@@ -138,11 +131,10 @@ class Examiner:
         elif entry.renamed_to and entry.sha256 is None:
             # The new name is listed in its place.
             self._withdraw(entry)
-        elif memory.took(self._ledger, entry):
-            if self.restarted_at is not None and entry.sha256:
-                self._keep(entry)
-            else:
-                self._went_with_its_machine(entry)
+        elif entry.unsure and entry.sha256 and entry.renamed_to is None:
+            self._keep(entry)
+        elif memory.took(self._ledger, entry) or restart.took(entry):
+            self._went_with_its_machine(entry)
         elif entry.proven:
             reason = "removed by the run"
             if entry.renamed_to:
@@ -154,17 +146,13 @@ class Examiner:
             self._withdraw(entry)
 
     def _keep(self, entry: Entry) -> None:
-        """What the store has of it is more than what its disk has after a restart of the machine."""
+        """What the store has is not given up for what the disk has after a restart of the machine."""
         entry.reason = restart.KEPT
         self._settle(entry, Phase.STORED)
 
     def _went_with_its_machine(self, entry: Entry) -> None:
         entry.phase, entry.due, entry.dirty = Phase.MISSING, None, True
-        cause = (
-            "lay in memory"
-            if self.restarted_at is None
-            else "had not reached its disk when its machine went down,"
-        )
+        cause = "had not reached its disk when its machine went down," if entry.unsure else "lay in memory"
         entry.reason = f"it {cause} and is gone, and the run did not remove it"
         if entry.sha256:
             entry.reason += "; what was stored may be an earlier version"

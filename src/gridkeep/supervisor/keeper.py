@@ -79,11 +79,6 @@ class Keeper:
         self.alongside = Alongside(store, experiment_id, output, settings.growing_interval)
         self._next_publish = 0.0
 
-    def look_again(self) -> None:
-        """After a restart of the machine was noted."""
-        self._examiner.restarted_at = restart.since(self._ledger)
-        self._store_answers()
-
     def finish_up(self) -> None:
         """The script and all its descendants are gone: nobody has a file open any more, nothing needs to be quiet."""
         self._examiner.final = True
@@ -187,7 +182,7 @@ class Keeper:
                 continue
             entry.unsaved_since = now
             if isinstance(result.outcome, Sent):
-                self._store_answers()
+                self.store_answers()
                 self._note_sent(entry, result.outcome)
             else:
                 self._note_trouble(entry, result.outcome, now)
@@ -204,9 +199,10 @@ class Keeper:
         self._next_answer = now + _ANSWERS_EVERY
         before, self._confirmed = self._confirmed, self._transfers.confirmed()
         if self._confirmed > before:
-            self._store_answers()
+            self.store_answers()
 
-    def _store_answers(self) -> None:
+    def store_answers(self) -> None:
+        """What was waited for is over."""
         self._backoff.worked()
         self._wait_for(None)
 
@@ -219,7 +215,7 @@ class Keeper:
             sent.mode,
         )
         entry.partial, entry.tries = sent.prefix, 0
-        entry.reason = self._naming.place(entry.path).note or self._examiner.doubt(entry)
+        entry.reason = self._naming.place(entry.path).note or (restart.DOUBTFUL if entry.unsure else None)
         ready = entry.phase is Phase.READY
         if ready and entry.path in self._passed_over and not self._examiner.is_as_sent(entry):
             entry.due = 0.0  # it was written since it was read, by another of its names

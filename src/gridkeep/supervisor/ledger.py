@@ -25,7 +25,8 @@ CREATE TABLE IF NOT EXISTS entries (
     first_at_ns INTEGER, opened INTEGER, proven INTEGER, renamed_to BLOB, leasable INTEGER, rewrites INTEGER,
     touched_at REAL, unsaved_since REAL, tries INTEGER,
     size INTEGER, sha256 TEXT, mtime_ns INTEGER, ctime_ns INTEGER, ino INTEGER, mode INTEGER, key TEXT, etag TEXT,
-    partial INTEGER, summarized INTEGER, swept INTEGER, dirty INTEGER, published INTEGER
+    partial INTEGER, summarized INTEGER, swept INTEGER, dirty INTEGER, published INTEGER,
+    unsure INTEGER
 );
 CREATE INDEX IF NOT EXISTS entries_due ON entries (due) WHERE due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS entries_dirty ON entries (path) WHERE dirty;
@@ -78,6 +79,8 @@ class Ledger:
         # A ledger that an earlier version began.
         if "ctime_ns" not in [row[1] for row in self._db.execute("PRAGMA table_info(snapshot)")]:
             self._db.execute("ALTER TABLE snapshot ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0")
+        if "unsure" not in [row[1] for row in self._db.execute("PRAGMA table_info(entries)")]:
+            self._db.execute("ALTER TABLE entries ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0")
         # Monotonic times of a supervisor before us mean nothing: look at everything that is under way now.
         self._db.execute(
             "UPDATE entries SET due = 0, touched_at = 0, unsaved_since = 0 WHERE due IS NOT NULL"
@@ -215,6 +218,10 @@ class Ledger:
         """Everything unsettled is to be looked at now."""
         self._change_all("UPDATE entries SET due = 0 WHERE phase IN ('touched', 'growing', 'ready')")
 
+    def all_unsure(self) -> None:
+        """Of everything the disk may have less than the store."""
+        self._change_all("UPDATE entries SET unsure = 1")
+
     def unsettled(self) -> int:
         """How many files are not yet stored, missing, removed, ignored or unchanged."""
         query = "SELECT count(*) FROM entries WHERE phase IN ('touched', 'growing', 'ready')"
@@ -338,6 +345,10 @@ class Ledger:
             strays = self._all(f"SELECT key FROM listing WHERE key NOT IN ({kept})").fetchall()
             self._db.execute("DROP TABLE listing")
         return found, [key for (key,) in strays]
+
+    def path_listed_as(self, listed: bytes) -> bytes | None:
+        row = self._all("SELECT path FROM entries WHERE listed = ? LIMIT 1", (listed,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def without_file(self) -> set[str]:
         """The artifact_ids of losses whose paths are unknown, and of folders' summaries."""

@@ -23,7 +23,7 @@ from gridkeep.errors import CatalogError, GridError, StoreError
 from gridkeep.model import ACTIVE_STATES, Experiment, Outcome, Run, State
 from gridkeep.settings import Home, Settings
 from gridkeep.stores.base import Store
-from gridkeep.supervisor import finish, memory, restart
+from gridkeep.supervisor import finish, memory, restart, restore, stock
 from gridkeep.supervisor.keeper import Keeper
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.lookout import Lookout
@@ -100,23 +100,37 @@ class Life:
         self._sync_the_rest()
 
     def _take_stock(self) -> None:
-        """Where the machine was started again since a supervisor was here."""
-        if not restart.noticed(self._home, self._id):
-            return
-        naming = self._prepared.naming
-        touched = [path for _, record in self._session.records(0) for path, _ in record.paths]
-        while True:
-            try:
-                restart.mend_output(self._store, self._id, self._output)
-                with self._ledger.transaction():
-                    restart.recall(self._catalog, self._id, self._ledger, naming)
-                    restart.take_stock(self._store, self._id, self._ledger, naming, touched, time.time())
-                break
-            except (StoreError, CatalogError) as error:
-                self._keeper.store_trouble(error)
+        """Where the machine was started again since a supervisor was here. Raises Withdrawn when that is all there is to
+        do: it had ended before, or the store stayed away too long."""
+        begun = self._session.started() is not None
+        if restart.noticed(self._home, self._id):
+            patience = Patience(self._ledger, self._folder, self._settings.sync_timeout)
+            while not self._has_taken_stock(begun):
                 self._stop_requested()  # raises Withdrawn
-        self._keeper.look_again()
-        restart.note(self._home, self._id)
+                if patience.is_over(waiting=True):
+                    self._give_up()
+                    raise Withdrawn
+            self._keeper.store_answers()
+        if begun:
+            restart.note(self._home, self._id)
+        self._keeper.tracker.unsure = restart.is_before(self._ledger, self._experiment.attempt)
+
+    def _has_taken_stock(self, begun: bool) -> bool:
+        """False when the store or the catalog did not take part: try again. Raises Withdrawn."""
+        attempt, naming = self._experiment.attempt, self._prepared.naming
+        sessions = [self._session_of(number) for number in range(1, attempt + 1)]
+        try:
+            if restore.bring_back(self._catalog, self._store, self._run, self._experiment):
+                raise Withdrawn
+            restart.mend_output(self._store, self._id, self._output)
+            with self._ledger.transaction():
+                stock.recall(self._catalog, self._id, self._ledger, naming)
+                stock.take(self._store, self._id, self._ledger, naming, sessions, self._stop_requested)
+                restart.went_down(self._ledger, attempt if begun else attempt - 1)
+        except (StoreError, CatalogError) as error:
+            self._keeper.store_trouble(error)
+            return False
+        return True
 
     def _start(self) -> bool:
         """False when the script could not be started; what is known of it is then in the ledger."""
@@ -183,7 +197,10 @@ class Life:
         self._move_on((State.QUEUED, State.RUNNING), state=State.RUNNING, started_at=time.time())
 
     def _open_session(self) -> Session:
-        return Session(os.path.join(self._folder, f"capture-{self._experiment.attempt}"))
+        return self._session_of(self._experiment.attempt)
+
+    def _session_of(self, attempt: int) -> Session:
+        return Session(os.path.join(self._folder, f"capture-{attempt}"))
 
     def _is_lost(self) -> bool:
         """Whether the script went away with all that could have told how: its machine was lost."""
@@ -195,15 +212,14 @@ class Life:
             self._stop_requested()  # raises Withdrawn
         if self._mode() in _SEEING:
             memory.all_told(self._ledger)
-            self._note_lost_calls()
+        self._note_lost_calls()
 
     def _note_lost_calls(self) -> None:
-        """Of a journal that a power cut may have cut off."""
-        at, fact = restart.since(self._ledger), f"cut-{self._experiment.attempt}"
-        started = self._session.started() or {"at": 0.0}
-        if at is not None and started["at"] < at and not self._ledger.fact(fact):
+        """Of a journal that a power cut may have cut off, and of what it did not see."""
+        attempt, fact = self._experiment.attempt, f"cut-{self._experiment.attempt}"
+        if restart.is_before(self._ledger, attempt) and not self._ledger.fact(fact):
             with self._ledger.transaction():
-                if not self._session.is_whole():
+                if not self._session.is_whole() or self._mode() not in _SEEING:
                     self._ledger.add_loss(restart.LOST_CALLS)
                 self._ledger.set_fact(fact, 1)
 
@@ -213,6 +229,7 @@ class Life:
         self._read_to_the_end()
         self._update(attempt=self._experiment.attempt + 1)
         self._session = self._open_session()
+        self._keeper.tracker.unsure = False
 
     def _sync_the_rest(self) -> None:
         """From the script's end to `completed`: the last sweep, the last bytes, the proof."""
@@ -366,7 +383,13 @@ class Life:
             if self._mode() == "watch":
                 self._lookout.finish()
             with self._ledger.transaction():
-                self._rescan.look(time.monotonic(), unexpected=self._mode() in _SEEING)
+                is_seen = self._mode() in _SEEING
+                may_be_cut = restart.is_before(self._ledger, 0) and (is_seen or not self._session.started())
+                self._rescan.look(
+                    time.monotonic(),
+                    unexpected=is_seen,
+                    inputs_may_be_cut=may_be_cut and self._run.spec.capture,
+                )
                 counters = self._session.counters()
                 if unwritten := counters.get("lost", 0) - counters.get("unreadable", 0):
                     self._ledger.add_loss(

@@ -1,5 +1,4 @@
-"""Files that are gone although the run did not remove them: their machine went down, and they lay in memory, as in /dev/shm,
-or had not reached their disk.
+"""Files that lay in memory, as in /dev/shm, and are gone although the run did not remove them: their machine went down.
 
 They are not called removed: what was stored of them stays, and what was not is named as missing.
 """
@@ -8,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from gridkeep.supervisor import restart
 from gridkeep.supervisor.entry import Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
 
@@ -23,9 +21,7 @@ def all_told(ledger: Ledger) -> None:
 
 def took(ledger: Ledger, entry: Entry) -> bool:
     """Whether this file, which is not there, went with its machine: no record tells that it was to go."""
-    if not entry.created or entry.renamed_to is not None or not ledger.fact(_FACT):
-        return False
-    return restart.since(ledger) is not None or _in_memory(entry.path)
+    return bool(entry.created and entry.renamed_to is None and ledger.fact(_FACT) and _in_memory(entry.path))
 
 
 def overtaken(ledger: Ledger) -> set[bytes]:

@@ -111,9 +111,11 @@ class Preparation:
         source, lost = self._home.work(self._run.ulid), None
         if not restart.noticed(self._home, self._run.ulid):
             return
-        if self._ledger.fact("snapshot"):
-            untouched = self._ledger.untouched(place_of(os.fsencode(self.tree)))
-            lost = next((os.fsdecode(path) for path, size in untouched if _size(path) != size), None)
+        if self._experiment.attempt > 1:
+            # The script may have moved or removed any of it unseen, but what it cut was recorded, if it was captured.
+            if self._run.spec.capture and not self.foreseen:
+                untouched = self._ledger.untouched(place_of(os.fsencode(self.tree)))
+                lost = next((os.fsdecode(path) for path, size in untouched if _size(path, size) < size), None)
         elif not self._run.spec.on_build:
             copy = self.tree if os.path.isdir(self.tree) else source
             lost = workcopy.lacks(copy, copy_file(self._home, self._run.ulid))
@@ -168,11 +170,11 @@ def copy_file(home: Home, run_ulid: str) -> str:
     return os.path.join(home.journal(run_ulid), "copy.json")
 
 
-def _size(path: bytes) -> int | None:
+def _size(path: bytes, otherwise: int) -> int:
     try:
         return os.lstat(path).st_size
     except OSError:
-        return None
+        return otherwise
 
 
 def _with_actions(argv: list[str], before: list[str], after: list[str]) -> list[str]:

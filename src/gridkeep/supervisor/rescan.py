@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 
 from gridkeep.capture.journal import ABSENT, Stamp
-from gridkeep.supervisor import memory, restart
+from gridkeep.supervisor import memory
 from gridkeep.supervisor.entry import UNSETTLED, Entry, Phase
 from gridkeep.supervisor.ledger import Ledger
 from gridkeep.supervisor.tracker import Tracker, written
@@ -42,14 +42,13 @@ class Rescan:
         ended = time.monotonic()
         self._next = ended + max(_PAUSE_MIN, (ended - started) * _PAUSE_SHARE)
 
-    def look(self, now: float, *, unexpected: bool) -> None:
+    def look(self, now: float, *, unexpected: bool, inputs_may_be_cut: bool = False) -> None:
         """Touches every file that is not as the ledger has it. `unexpected`: they are counted as found by the sweep, but for
-        links and special files."""
+        links and special files. `inputs_may_be_cut`: the machine went down; who wrote to them left a record."""
         overtaken: set[bytes] | None = None
-        went_down = restart.since(self._ledger) is not None
         with self._ledger.transaction():
             for entry in self._ledger.settled():
-                if not _changed(entry):
+                if not _changed(entry) or (entry.unsure and entry.phase is Phase.STORED and _is_gone(entry)):
                     continue
                 if entry.phase is Phase.STORED and _is_gone(entry) and memory.took(self._ledger, entry):
                     if overtaken is None:
@@ -63,7 +62,7 @@ class Rescan:
                 is_file = stat.S_ISREG(st.st_mode)
                 if unexpected and stat.S_ISDIR(st.st_mode):
                     continue  # nobody can look into it, but of each file in it there is a record
-                if went_down and before.exists and st.st_size < before.size:
+                if inputs_may_be_cut and before.exists and st.st_size < before.size:
                     continue  # it lost its end with its machine: nobody wrote it
                 self._tracker.found(path, before, now, unexpected=unexpected and is_file, proven=is_file)
 

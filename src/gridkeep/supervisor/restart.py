@@ -1,42 +1,29 @@
 """A machine that was started again while an experiment was under way, as after a power cut.
 
-Its disks may lack what was written last: files are gone, shorter, empty, or as they were before; so are the journal, the
-ledger and the catalog. The store lacks nothing that it once had. So what it has is taken stock of first, and no file that
-lost something replaces it.
+Its disks may lack what was written last: files are gone, empty, cut, or as they were before; so are the journal, the ledger
+and the catalog. The store lacks nothing that it once had. So what it has is taken stock of first (`stock`), and of what was
+touched before (`Entry.unsure`) no file that has lost something replaces it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 
-from gridkeep.catalog.base import Catalog
+from gridkeep.capture.journal import Stamp
 from gridkeep.errors import ObjectMissing
 from gridkeep.files import write_file
-from gridkeep.model import Artifact, ArtifactState
 from gridkeep.settings import Home
 from gridkeep.stores.base import Store
-from gridkeep.stores.digest import digest_of
-from gridkeep.stores.keys import artifacts_prefix, encoded_key, output_log_key
-from gridkeep.supervisor.entry import Entry, Phase, new_artifact_id
+from gridkeep.stores.keys import output_log_key
+from gridkeep.supervisor.entry import Entry
 from gridkeep.supervisor.ledger import Ledger
-from gridkeep.supervisor.naming import Naming
 
 LOST_CALLS = "its machine went down, and the record of what it wrote last may have gone with it"
-KEPT = "its machine went down and its disk has less of it: this is what was stored before"
+KEPT = "its machine went down, and what its disk has is older, cut or gone: this is what was stored before"
 DOUBTFUL = "read after its machine went down: its disk may lack what was written last"
 
-_FACT = "restarted"
-_PAGE = 2000
-_PHASES = {
-    ArtifactState.PENDING: Phase.TOUCHED,
-    ArtifactState.GROWING: Phase.TOUCHED,
-    ArtifactState.STORED: Phase.STORED,
-    ArtifactState.REMOVED: Phase.REMOVED,
-    ArtifactState.MISSING: Phase.MISSING,
-    ArtifactState.IGNORED: Phase.IGNORED,
-}
+_ATTEMPT = "restarted_attempt"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -56,71 +43,35 @@ def note(home: Home, ulid: str) -> None:
         write_file(_note_file(home, ulid), _boot_id())
 
 
-def recall(catalog: Catalog, ulid: str, ledger: Ledger, naming: Naming) -> None:
-    """What the catalog lists, and the ledger does not know any more, is in the ledger again. May be repeated. Raises
-    CatalogError."""
-    elsewhere = ledger.without_file()
-    after: tuple[bytes, str] | None = None
-    while page := catalog.artifacts(ulid, after=after, limit=_PAGE):
-        for artifact in page:
-            after = (artifact.path or b"", artifact.artifact_id)
-            if artifact.artifact_id in elsewhere:
-                continue
-            path = artifact.artifact_id.encode() if artifact.path is None else naming.path_of(artifact.path)
-            known = ledger.get(path)
-            if known is None and artifact.count == 1:
-                ledger.put(_entry_of(artifact, path))
-            elif known is None or known.artifact_id != artifact.artifact_id:
-                ledger.forget(artifact.artifact_id)
+def went_down(ledger: Ledger, attempt: int) -> None:
+    """Notes that this attempt, and those before it, had begun before."""
+    ledger.set_fact(_ATTEMPT, attempt)
 
 
-def _entry_of(artifact: Artifact, path: bytes) -> Entry:
-    phase = _PHASES[artifact.state]
-    return Entry(
-        path=path,
-        artifact_id=artifact.artifact_id,
-        listed=artifact.path,
-        phase=phase,
-        reason=artifact.reason,
-        due=0.0 if phase is Phase.TOUCHED else None,
-        proven=True,
-        size=artifact.size,
-        sha256=artifact.sha256,
-        mtime_ns=artifact.mtime_ns,
-        mode=artifact.mode,
-        key=artifact.key,
-        etag=artifact.etag,
-        published=True,
-    )
+def is_before(ledger: Ledger, attempt: int) -> bool:
+    """Whether the machine was started again since this attempt had begun."""
+    last: int | None = ledger.fact(_ATTEMPT)
+    return last is not None and attempt <= last
 
 
-def take_stock(
-    store: Store, ulid: str, ledger: Ledger, naming: Naming, touched: Iterable[bytes], now: float
-) -> None:
-    """What the store has is stored, as it is there: where the ledger does not know of it, or knows another version.
-    `touched`: canonical paths of which the journal still tells; `now` in seconds since the epoch. May be repeated. Raises
-    StoreError."""
-    prefix = artifacts_prefix(ulid)
-    encoded = ledger.paths_of_keys(f"{prefix}_enc/")
-    for path in touched:
-        encoded.setdefault(encoded_key(ulid, naming.place(path).listed), path)
-    for item in store.list(prefix):
-        listed = item.key.removeprefix(prefix).encode()
-        path = encoded.get(item.key) or naming.path_of(listed)
-        entry = ledger.get(path)
-        if entry is None:
-            listed = naming.place(path).listed if item.key in encoded else listed
-            entry = Entry(path, new_artifact_id(), listed, Phase.STORED, reason=KEPT, proven=True)
-        elif item.etag is not None and (item.key, item.etag) == (entry.key, entry.sha256 and entry.etag):
-            continue
-        with suppress(ObjectMissing):
-            sha256, size = digest_of(store, item.key)
-            if (item.key, sha256) != (entry.key, entry.sha256):
-                entry.mtime_ns = entry.ctime_ns = entry.ino = None  # of the file that it was read from
-            entry.key, entry.sha256, entry.size, entry.etag = item.key, sha256, size, item.etag
-            entry.dirty = True
-            ledger.put(entry)
-    ledger.set_fact(_FACT, now)
+def has_lost(entry: Entry, now: Stamp) -> bool:
+    """Whether the file, as it is `now`, is not what came after its version in the store: it is empty, or no younger than
+    that and another. What a power cut leaves is an earlier state of the inode; a change time nobody can set back. Where
+    only the modification time of that version is known it has to do, and where nothing is, the size."""
+    if entry.sha256 is None or not entry.size:
+        return False
+    if now.size == 0:
+        return True
+    if entry.ctime_ns is not None:
+        return now.ctime_ns < entry.ctime_ns or (now.ctime_ns == entry.ctime_ns and now.size < entry.size)
+    if entry.mtime_ns is not None:
+        return now.mtime_ns < entry.mtime_ns or (now.mtime_ns == entry.mtime_ns and now.size < entry.size)
+    return now.size < entry.size
+
+
+def took(entry: Entry) -> bool:
+    """Whether this file, which is not there and was not stored, went with its machine: no record tells that it was to go."""
+    return entry.unsure and entry.created and entry.renamed_to is None
 
 
 def mend_output(store: Store, ulid: str, path: str) -> None:
@@ -132,23 +83,6 @@ def mend_output(store: Store, ulid: str, path: str) -> None:
             with open(f"{path}.partial", "wb") as file:
                 file.writelines(store.get(output_log_key(ulid)))
             os.rename(f"{path}.partial", path)
-
-
-def since(ledger: Ledger) -> float | None:
-    """When it was found out, in seconds since the epoch; None: the machine has been up all the time."""
-    at: float | None = ledger.fact(_FACT)
-    return at
-
-
-def has_lost(entry: Entry, st: os.stat_result) -> bool:
-    """Whether a file of such a machine lacks something that its version in the store has."""
-    if entry.sha256 is None or entry.size is None:
-        return False
-    if st.st_size == 0 or entry.mtime_ns is None:
-        return st.st_size < entry.size
-    if st.st_mtime_ns == entry.mtime_ns:
-        return st.st_size < entry.size
-    return st.st_mtime_ns < entry.mtime_ns
 
 
 def _note_file(home: Home, ulid: str) -> str:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from gridkeep.catalog.base import Catalog
-from gridkeep.errors import ObjectMissing, StoreError
+from gridkeep.errors import Conflict, ObjectMissing, StoreError, StoreUnavailable
 from gridkeep.model import JSON, Artifact, ArtifactState, Experiment, Outcome, Run, State
 from gridkeep.stores.base import Store
 from gridkeep.stores.digest import digest_of
 from gridkeep.stores.keys import artifacts_prefix, manifest_key
 from gridkeep.supervisor import manifest
 from gridkeep.supervisor.entry import new_artifact_id
+from gridkeep.supervisor.record import read_record
 
 _BATCH = 2000
 _NOT_COUNTED = (
@@ -93,6 +95,31 @@ def from_manifest(
         progress(count := count + len(batch))
     catalog.update_experiment(ended.experiment_id, **_fields(ended), manifest_sha256=digest)
     return there
+
+
+def bring_back(catalog: Catalog, store: Store, run: Run, experiment: Experiment) -> bool:
+    """Whether it has ended before, as its manifest says, though the catalog has it as active: then that is told to the
+    catalog. What the home has of it is worth nothing: it may be older, or a machine that went down may have lost the rest.
+    Raises StoreError, CatalogError."""
+    ulid = experiment.experiment_id
+    digest = manifest_digest(store, ulid)
+    if digest is None:
+        return False
+    try:
+        header = check_manifest(store, ulid)
+    except StoreUnavailable:
+        raise
+    except StoreError:
+        return False  # it is damaged, and says nothing
+    try:
+        _, experiment = read_record(store, ulid)
+    except StoreUnavailable:
+        raise
+    except StoreError:
+        pass  # the catalog knows enough of it
+    with suppress(Conflict):  # it is being deleted
+        from_manifest(catalog, store, run, experiment, header, digest, lambda _: None, supervised=True)
+    return True
 
 
 def from_objects(

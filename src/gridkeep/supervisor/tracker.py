@@ -32,6 +32,7 @@ class Tracker:
         self._quiet = settings.quiet
         self._quiet_max = settings.quiet_max
         self._growing = settings.growing_interval
+        self.unsure = False  # the records are from before the machine went down
         self._listed = {phase: ledger.count(phase) for phase in (Phase.IGNORED, Phase.REMOVED)}
 
     def apply(self, record: Record, now: float) -> None:
@@ -119,6 +120,7 @@ class Tracker:
             return entry
         else:
             self._touch_again(entry, now)
+        entry.unsure = self.unsure if record else entry.unsure or self.unsure
         if record and record.marks & LATE and entry.first_at_ns == record.time_ns:
             entry.pre_ino = UNKNOWN_INO  # the note of the same call without the mark came first
         entry.opened = entry.opened or opened

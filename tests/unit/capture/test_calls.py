@@ -70,6 +70,8 @@ SIGNATURES = {
     "umount": Call(Kind.WORLD),
     "umount2": Call(Kind.WORLD),
     "move_mount": Call(Kind.WORLD),
+    "open_tree": Call(Kind.WORLD),
+    "fsmount": Call(Kind.WORLD),
 }
 BY_FLAGS = ("open", "openat", "open_by_handle_at")
 BY_MODE = ("mknod", "mknodat")

@@ -75,6 +75,7 @@ static void stand_in(struct watch *watch, pid_t shim)
     uint64_t held = seat(SEAT_SHIM)->id;
     if (phase_now() == HOLDING && !hurried(held)) {
         hurry(held);
+        part_ways(); /* it may be a call after which paths lead elsewhere */
         count(WATCHDOG);
         let_go_on(watch->eye->listener, held);
     }

@@ -7,11 +7,15 @@
  */
 #include "resolve.h"
 
+#include <linux/magic.h>
 #include <linux/openat2.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 
 #define TRIES 50  /* of looking again at what others remove while we look */
 #define MOUNTS 16 /* that are remembered */
+
+static const uint32_t EXACT[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC, OVERLAYFS_SUPER_MAGIC};
 
 /* Where a look-up of the kernel's starts, and what it must not do on its way for us to see what the thread sees. */
 struct base {
@@ -148,6 +152,26 @@ static int put_path(pid_t tid, int dirfd, const char *text, struct target *targe
     return 0;
 }
 
+/* Whether a name there is the very one that was written: other file systems may take `a` for what is called `A`. Mounts once
+ * found to be so are remembered. */
+static bool is_exact(int folder, const struct sight *sight)
+{
+    static uint64_t known[MOUNTS];
+    static unsigned next;
+    struct statfs fs;
+    for (int i = 0; sight->mount && i < MOUNTS; i++)
+        if (known[i] == sight->mount)
+            return true;
+    if (!sight->mount || fstatfs(folder, &fs) < 0)
+        return false;
+    for (size_t i = 0; i < sizeof EXACT / sizeof *EXACT; i++)
+        if ((uint32_t)fs.f_type == EXACT[i]) {
+            known[next++ % MOUNTS] = sight->mount;
+            return true;
+        }
+    return false;
+}
+
 /* Where text and path are one, which RESOLVE_NO_SYMLINKS sees to; WALK where they are not, or it cannot be told. */
 static int by_name(pid_t tid, int dirfd, const char *text, int how, struct target *target)
 {
@@ -160,6 +184,8 @@ static int by_name(pid_t tid, int dirfd, const char *text, int how, struct targe
     if (folder < 0)
         return WALK;
     int error = look_in(folder, name, how & FOLLOW, &sight, target);
+    if (!error && !is_exact(folder, &sight))
+        error = WALK;
     close(folder);
     return error;
 }
