@@ -182,6 +182,22 @@ def test_what_the_disk_has_counts_after_a_restart_in_good_order(
     assert found == (then if resumed else first)
 
 
+def test_a_store_that_is_away_after_the_restart_is_waited_for_and_the_run_can_be_stopped(grid: Grid) -> None:
+    (grid.cwd / "write.py").write_text("import time\nopen('kept', 'w').write('x')\ntime.sleep(600)\n")
+    grid("run", "--name", "r", "--auto_resume", "write.py")
+    wait_for(lambda: stored(grid, "r") == 1, 60, every=0.1, what="its file to be stored")
+    end_processes_of(grid.home)
+    (grid.home / "store").rename(grid.home / "away")
+    go_down(grid)
+    wait_for(lambda: grid.json("status", "r")[0]["waiting_for"], 60, every=0.2)
+    grid("stop", "r", timeout=20)
+    assert grid.json("status", "r")[0]["state"] == "syncing"
+    (grid.home / "away").rename(grid.home / "store")
+    (one,) = grid.finished("r", 60)
+    assert (one["state"], one["waiting_for"], one["attempt"]) == ("stopped", None, 1)
+    grid("verify", "--deep", "r")
+
+
 def has_bytes(path: Path) -> bool:
     return path.stat().st_size > 0
 

@@ -94,7 +94,7 @@ class Life:
                     self._keeper.turn(self._session)
                     if self._mode() == "watch":
                         self._lookout.look()
-            if not (self._run.spec.auto_resume and self._is_lost()):
+            if not (self._run.spec.auto_resume and self._is_lost()) or self._ledger.fact("stop_reason"):
                 break
             self._start_again()
         self._sync_the_rest()
@@ -103,10 +103,12 @@ class Life:
         """Where the machine was started again since a supervisor was here. Raises Withdrawn when that is all there is to
         do: it had ended before, or the store stayed away too long."""
         begun = self._session.started() is not None
-        if restart.noticed(self._home, self._id):
+        if restart.noticed(self._home, self._id) and not self._session.alive():
             patience = Patience(self._ledger, self._folder, self._settings.sync_timeout)
             while not self._has_taken_stock(begun):
-                self._stop_requested()  # raises Withdrawn
+                if (reason := self._stop_requested()) is not None:
+                    self._ledger.set_fact("stop_reason", reason)
+                    self._move_on(ACTIVE_STATES, state=State.SYNCING)
                 if patience.is_over(waiting=True):
                     self._give_up()
                     raise Withdrawn

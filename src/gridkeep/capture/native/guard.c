@@ -72,10 +72,13 @@ static void stand_in(struct watch *watch, pid_t shim)
     }
     if (state == 'R' && phase_now() == HOLDING)
         return; /* on its way, only the machine is busy: what it holds would be seen late for nothing */
-    uint64_t held = seat(SEAT_SHIM)->id;
+    const struct seccomp_notif *notice = seat(SEAT_SHIM);
+    const struct call *call = call_of(notice->data.arch, notice->data.nr);
+    uint64_t held = notice->id;
     if (phase_now() == HOLDING && !hurried(held)) {
         hurry(held);
-        part_ways(); /* it may be a call after which paths lead elsewhere */
+        if (call && call->kind == WORLD)
+            part_ways();
         count(WATCHDOG);
         let_go_on(watch->eye->listener, held);
     }
